@@ -1,0 +1,66 @@
+# The whole toolchain. Every target first does the set-up that is missing; what is there already is
+# recognised by its content, so that a second run starts in seconds.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKS := images/locks
+IMAGES := base broker sandbox-minimal sandbox-science
+
+# Testcontainers would pull an image to clean up after it; our containers carry a label instead.
+export TESTCONTAINERS_RYUK_DISABLED := true
+
+# A stamp is named by the content that it stands for: change a pin and the name changes; go back to
+# an older commit and the environment follows.
+digest = $(shell cat $(1) | sha256sum | cut -c1-16)
+PACKAGES := $(VENV)/.packages-$(call digest,$(LOCKS)/dev.txt images/venv.sh)
+PROJECT := $(VENV)/.project-$(call digest,pyproject.toml)
+
+.PHONY: help setup demo test check bench locks clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+setup: $(PROJECT) ## virtual environment, container engine and images
+	@images/engine.sh
+	$(BIN)/python -m images.build $(IMAGES)
+
+demo: setup ## a fleet on this machine: deploy, run, replace while it runs
+	@$(BIN)/oodida demo
+
+test: setup check ## setup, check, and every test
+	@$(BIN)/pytest
+
+check: $(PROJECT) ## lint, format and strict types over everything (no engine needed)
+	@$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: setup ## each figure that the README quotes, as JSON
+	@for bench in bench/[a-z]*.py; do
+	    echo "== $$bench"
+	    $(BIN)/python "$$bench"
+	done
+
+locks: ## make the hash-pinned locks again, with the newest versions that pyproject.toml allows
+	@images/lock.sh
+
+clean: ## remove the environment, caches of tools, and this project's images
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m images.build --clean || true; fi
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(PACKAGES):
+	@images/venv.sh $(VENV) $(LOCKS)/dev.txt
+	touch $@
+
+$(PROJECT): $(PACKAGES)
+	@$(BIN)/python -m pip -qq install --no-deps --no-build-isolation --no-index --editable .
+	rm -f $(VENV)/.project-*
+	touch $@

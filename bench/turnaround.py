@@ -1,0 +1,57 @@
+"""From a changed module to the first combined result at the analyst, with three vehicles.
+
+    .venv/bin/python bench/turnaround.py [rounds]
+
+Each round changes the module, deploys it (tried on the analyst's side, verified in the cloud's
+sandbox, ready on every vehicle), submits an assignment of one iteration and waits for its value.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import oodida
+from bench._measure import MODULE, print_figures, spread
+
+
+def main(rounds: int) -> None:
+    """Measure so many rounds, after one that warms the caches up."""
+    source = MODULE.read_text()
+    total, deploying, running = [], [], []
+    with oodida.local(dict.fromkeys(("car-1", "car-2", "car-3"))) as fleet:
+        for number in range(rounds + 1):
+            changed = source.replace("LIMIT = 1.5", f"LIMIT = {1.5 + number / 1000}")
+            started = time.perf_counter()
+            deployment = fleet.deploy(changed, name="module")
+            deployed = time.perf_counter()
+            run = fleet.submit(
+                oodida.Assignment(
+                    onboard=oodida.Onboard(
+                        "custom", module="module", signals="VEHICLE_SPEED", samples=50
+                    ),
+                    offboard=oodida.Offboard("mean"),
+                )
+            )
+            run.result()
+            ended = time.perf_counter()
+            (iteration,) = run.iterations
+            if {r.digest for r in iteration.results} != {deployment.digest}:
+                raise RuntimeError("the result is not of the code that was just deployed")
+            if number:
+                total.append(ended - started)
+                deploying.append(deployed - started)
+                running.append(ended - deployed)
+    print_figures(
+        "turnaround",
+        vehicles=3,
+        rounds=rounds,
+        containers="cold",
+        changed_to_first_result=spread(total),
+        of_which_deploying=spread(deploying),
+        of_which_first_iteration=spread(running),
+    )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)

@@ -1,0 +1,1 @@
+"""The vehicle's program, and in the role of worker the cloud's: orders in, reports out."""

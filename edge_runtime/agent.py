@@ -1,0 +1,281 @@
+"""The loop: order -> window -> method -> report."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from edge_runtime.modules import ModuleStore
+from edge_runtime.reporter import Reporter
+from edge_runtime.runner import Runner
+from edge_runtime.sandbox import Limits, Sandbox
+from edge_runtime.signals import Source
+from protocol import messages, topics
+from protocol.assignment import Attribute
+from protocol.errors import BadRequest, LinkError
+from protocol.lifecycle import TaskState
+from protocol.link import Incoming, Link, Outgoing, Will
+from protocol.messages import (
+    MODULE,
+    ORDER,
+    RECEIPT,
+    CancelOrder,
+    Ended,
+    ModuleReport,
+    OffboardOrder,
+    OnboardOrder,
+    Presence,
+    TaskReport,
+    VerifyOrder,
+    VerifyReport,
+    new_id,
+)
+from protocol.module import Environment, Module, Side
+from protocol.outcome import Kind, Outcome
+from protocol.topics import Role
+from protocol.version import VERSION
+
+log = logging.getLogger(__name__)
+
+SESSION_EXPIRY_S: Final = 24 * 3600
+#: How many orders are remembered, so that one that comes twice is carried out once.
+REMEMBERED: Final = 10_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Who an edge runtime is. ``calls``: containers at a time."""
+
+    url: str
+    name: str
+    role: Role
+    folder: Path
+    attributes: dict[str, Attribute] = field(default_factory=dict)
+    environments: tuple[Environment, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    calls: int = 4
+
+
+class Agent:
+    """An edge runtime: a vehicle with its source of signals, or a worker without one."""
+
+    def __init__(self, settings: Settings, source: Source | None, sandbox: Sandbox) -> None:
+        self._settings, self._source = settings, source
+        self._side = Side.ONBOARD if settings.role == "vehicles" else Side.OFFBOARD
+        self._modules = ModuleStore(settings.folder / "modules" / self._side.value, self._side)
+        self._runner = Runner(
+            source=source,
+            modules=self._modules,
+            sandbox=sandbox,
+            limits=settings.limits,
+            calls=settings.calls,
+        )
+        self._reporter = Reporter(topics.reports(settings.role, settings.name))
+        self._session = _SessionCounter(settings.folder / "session")
+        self._running: dict[str, set[asyncio.Task[None]]] = {}
+        self._seen: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._link = Link(
+            settings.url,
+            f"{settings.role}-{settings.name}",
+            subscriptions=self._subscriptions(),
+            session_expiry_s=SESSION_EXPIRY_S,
+            will=self._will,
+            on_up=self._on_up,
+            patience_s=None,
+        )
+
+    def _subscriptions(self) -> list[str]:
+        role, name = self._settings.role, self._settings.name
+        common = [topics.orders(role, name), topics.receipts(role, name)]
+        if role == "vehicles":
+            return [*common, topics.own_modules(name)]
+        shared = topics.subscription(topics.offboard_orders(), share="workers")
+        return [*common, topics.every_offboard_module(), shared]
+
+    async def run(self, ready: asyncio.Event | None = None) -> None:
+        """Work until cancelled. ``ready`` is set when the cloud can know of us."""
+        self._ready = ready
+        try:
+            async with self._link, asyncio.TaskGroup() as group:
+                group.create_task(self._reporter.run(self._link), name="reporter")
+                try:
+                    while True:
+                        message = await self._link.receive()
+                        self._handle(message)
+                        message.acknowledge()
+                finally:
+                    await self._stop()
+        finally:
+            await asyncio.to_thread(self._runner.close)
+
+    async def _stop(self) -> None:
+        running = [task for tasks in self._running.values() for task in tasks]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        with suppress(LinkError, TimeoutError):
+            goodbye = Presence(online=False, session=self._session.current)
+            async with asyncio.timeout(2):
+                await self._publish_presence(goodbye)
+
+    # --- presence -----------------------------------------------------------------------------
+
+    def _will(self) -> Will:
+        death = Presence(online=False, session=self._session.next())
+        payload, _ = messages.encode(death)
+        return Will(topics.presence(self._settings.role, self._settings.name), payload)
+
+    async def _on_up(self) -> None:
+        settings = self._settings
+        await self._publish_presence(
+            Presence(
+                online=True,
+                session=self._session.current,
+                version=VERSION,
+                attributes=settings.attributes,
+                signals=dict(self._source.signals) if self._source is not None else {},
+                environments=settings.environments,
+            )
+        )
+        self._reporter.again()
+        if self._ready is not None:
+            self._ready.set()
+
+    async def _publish_presence(self, presence: Presence) -> None:
+        payload, content_type = messages.encode(presence)
+        topic = topics.presence(self._settings.role, self._settings.name)
+        await self._link.publish(Outgoing(topic, payload, content_type, retain=True))
+
+    # --- messages -----------------------------------------------------------------------------
+
+    def _handle(self, message: Incoming) -> None:
+        address = topics.parse(message.topic)
+        try:
+            match address.channel if address is not None else "":
+                case "orders":
+                    self._order(message)
+                case "modules":
+                    self._module(message)
+                case "receipts":
+                    receipt = messages.decode(RECEIPT, message.payload, message.content_type)
+                    self._reporter.received(receipt.id)
+                case _:
+                    pass
+        except BadRequest as problem:
+            log.warning("dropped a message on %s: %s", message.topic, problem)
+
+    def _order(self, message: Incoming) -> None:
+        order = messages.decode(ORDER, message.payload, message.content_type)
+        if isinstance(order, CancelOrder):
+            for task in self._running.get(order.assignment, ()):
+                task.cancel()
+            return
+        attempt = 1 if isinstance(order, VerifyOrder) else order.attempt
+        if (order.id, attempt) in self._seen:
+            return  # it came twice; its report is sent until it is received
+        self._seen[order.id, attempt] = None
+        while len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
+        if isinstance(order, VerifyOrder):
+            self._start(order.id, self._verify(order))
+        elif isinstance(order, OnboardOrder) == (self._side is Side.ONBOARD):
+            self._start(order.assignment, self._task(order))
+        else:
+            log.warning("dropped an %s order: this is no place for it", order.kind)
+
+    def _start(self, key: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=f"task-{key}")
+        self._running.setdefault(key, set()).add(task)
+        task.add_done_callback(lambda done: self._ended(key, done))
+
+    def _ended(self, key: str, task: asyncio.Task[None]) -> None:
+        tasks = self._running.get(key, set())
+        tasks.discard(task)
+        if not tasks:
+            self._running.pop(key, None)
+
+    async def _task(self, order: OnboardOrder | OffboardOrder) -> None:
+        try:
+            report = await self._runner.run(order)
+        except asyncio.CancelledError:
+            report = self._unfinished(order, TaskState.CANCELLED, Kind.REFUSED, "cancelled")
+        except Exception as bug:  # one task must not take the others along
+            log.exception("task %s of %s could not be run", order.id, order.assignment)
+            reason = f"the runtime failed: {type(bug).__name__}"
+            report = self._unfinished(order, TaskState.FAILED, Kind.ENGINE_FAILURE, reason)
+        if report is not None:
+            self._reporter.report(report.id, report)
+
+    def _unfinished(
+        self, order: OnboardOrder | OffboardOrder, state: Ended, kind: Kind, reason: str
+    ) -> TaskReport:
+        return TaskReport(
+            id=new_id(),
+            task=order.id,
+            attempt=order.attempt,
+            state=state,
+            outcome=Outcome(kind=kind, reason=reason),
+        )
+
+    async def _verify(self, order: VerifyOrder) -> None:
+        verdict = await self._runner.verify(order)
+        report = VerifyReport(id=new_id(), order=order.id, verdict=verdict)
+        self._reporter.report(report.id, report)
+
+    def _module(self, message: Incoming) -> None:
+        if not message.payload:
+            return  # a cleared retained message
+        address = topics.parse(message.topic)
+        sent = messages.decode(MODULE, message.payload, message.content_type)
+        try:
+            module = sent.module()
+        except ValidationError as problem:
+            raise BadRequest(f"the module does not fit its digest: {problem}") from None
+        if address is None or address.rest != (module.user_id, module.name):
+            raise BadRequest("the module is not the one of its topic")
+        if module.side is not self._side:
+            raise BadRequest(f"an {module.side.value} module has no place here")
+        there = module.environment in self._settings.environments
+        if there and not self._modules.put(module):
+            return  # a newer one is here
+        missing = f"there is no image for the environment {module.environment.value} here"
+        self._report_module(module, "" if there else missing)
+
+    def _report_module(self, module: Module, problem: str) -> None:
+        report = ModuleReport(
+            id=new_id(),
+            user_id=module.user_id,
+            name=module.name,
+            side=module.side,
+            generation=module.generation,
+            digest=module.digest,
+            state="refused" if problem else "ready",
+            reason=problem,
+        )
+        self._reporter.report(report.id, report)
+
+
+class _SessionCounter:
+    """Counts connections over restarts, so that the death of an old session is told apart."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self.current = int(path.read_text())
+        except (OSError, ValueError):
+            self.current = 0
+
+    def next(self) -> int:
+        self.current += 1
+        new = self._path.with_suffix(".new")
+        new.write_text(str(self.current))
+        new.replace(self._path)
+        return self.current

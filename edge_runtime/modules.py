@@ -1,0 +1,94 @@
+"""The modules that this edge runtime has: the newest generation of each, as files and in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from protocol.module import Module, Side
+
+log = logging.getLogger(__name__)
+
+#: Between user and module name in a file's name. No name holds it, so no two files can meet.
+SEPARATOR: Final = "@"
+
+
+class ModuleStore:
+    """The current modules of one side, kept in a folder.
+
+    Each is two files, ``{user}@{name}.py`` with the analyst's source as it came, and a ``.json``
+    with its generation, environment and digest. What is in the folder at the start is taken over.
+    """
+
+    def __init__(self, folder: Path, side: Side) -> None:
+        self._folder, self._side = folder, side
+        self._modules: dict[tuple[str, str], Module] = {}
+        self._changed = asyncio.Event()
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted(folder.glob(f"*{SEPARATOR}*.json")):
+            module = self._read(path)
+            if module is not None:
+                self._modules[module.user_id, module.name] = module
+
+    def get(self, user: str, name: str) -> Module | None:
+        """The newest generation, if there is any."""
+        return self._modules.get((user, name))
+
+    def put(self, module: Module) -> bool:
+        """Keep a module; False if a newer generation is here already, which is never replaced."""
+        newest = self.get(module.user_id, module.name)
+        if newest is not None and newest.generation > module.generation:
+            return False
+        if newest != module:
+            self._write(module)
+            self._modules[module.user_id, module.name] = module
+            self._changed.set()
+            self._changed = asyncio.Event()
+        return True
+
+    async def wait(self, user: str, name: str, generation: int) -> Module:
+        """The module, as soon as its generation is at least the one given."""
+        while True:
+            changed = self._changed
+            module = self.get(user, name)
+            if module is not None and module.generation >= generation:
+                return module
+            await changed.wait()
+
+    def path(self, user: str, name: str) -> Path:
+        """Where a module's source lies."""
+        return self._folder / f"{user}{SEPARATOR}{name}.py"
+
+    def _write(self, module: Module) -> None:
+        path = self.path(module.user_id, module.name)
+        facts = module.model_dump(mode="json", exclude={"source"})
+        # The facts come last: without facts that fit it, a source is not taken over.
+        _replace(path, module.source.encode())
+        _replace(path.with_suffix(".json"), json.dumps(facts).encode())
+
+    def _read(self, path: Path) -> Module | None:
+        try:
+            facts = json.loads(path.read_bytes())
+            source = path.with_suffix(".py").read_bytes().decode()
+            module = Module.model_validate({**facts, "source": source})
+        except (OSError, ValueError, TypeError, ValidationError) as problem:
+            log.warning("%s is not taken over: %s", path.name, problem)
+            return None
+        stored_as = self.path(module.user_id, module.name)
+        return module if module.side is self._side and stored_as.stem == path.stem else None
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    new = path.with_name(f".{path.name}.new")
+    with new.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)

@@ -1,0 +1,102 @@
+"""What each container is: every setting that makes the wall, in the words of the Engine API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from edge_runtime.sandbox.limits import Limits
+from protocol.module import Environment
+
+#: Nobody: no account of any image or host has this number's rights.
+USER: Final = "65534:65534"
+#: What the supervisor may use beside the call, in seconds: it imports libraries.
+STARTUP_CPU_S: Final = 60
+#: What a module finds in its environment. A name without a value is one that the engine would add.
+VARIABLES: Final = (
+    "PATH",
+    "HOSTNAME",
+    "HOME=/tmp",
+    "LANG=C.UTF-8",
+    "OMP_NUM_THREADS=1",  # threads that are started at import are not wanted by a one-shot call,
+    "OPENBLAS_NUM_THREADS=1",  # and would be lost at the fork
+    "JOBLIB_MULTIPROCESSING=0",  # there is no shared memory for its semaphores
+)
+#: What is imported before the call is read. Only what nearly every module of it imports.
+PRELOADED: Final[Mapping[Environment, tuple[str, ...]]] = {
+    Environment.MINIMAL: (),
+    Environment.SCIENCE: ("numpy",),
+}
+
+
+def answer_size(limits: Limits) -> int:
+    """How many bytes an answer may have on the pipe.
+
+    Text on the pipe is longer than what the bound counts, where bytes are written as base64 or
+    floats as decimals; three times covers both. The exact size is checked afterwards.
+    """
+    return 3 * limits.value.size + 4096
+
+
+def arguments(environment: Environment, limits: Limits) -> list[str]:
+    """What the guest program is started with."""
+    numbers = (limits.time_s, limits.cpu_s, limits.output_kb * 1024, answer_size(limits))
+    return [*map(str, numbers), *PRELOADED[environment]]
+
+
+def container(
+    image: str,
+    command: Sequence[str],
+    limits: Limits,
+    labels: Mapping[str, str],
+    runtime: str | None = None,
+) -> dict[str, Any]:
+    """Return the body of the engine's `create`."""
+    memory = limits.memory_mb * 2**20
+    scratch = f"size={limits.scratch_mb}m,nr_inodes={limits.scratch_files},mode=1777"
+    ceilings = {
+        "nofile": limits.descriptors,
+        "fsize": limits.scratch_mb * 2**20,
+        "core": 0,
+        "msgqueue": 0,
+        "cpu": limits.cpu_s + STARTUP_CPU_S,  # the guest sets the call's own
+    }
+    host = {
+        "ReadonlyRootfs": True,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],  # seccomp is the engine's default profile
+        "Privileged": False,
+        "NetworkMode": "none",
+        "IpcMode": "none",  # no /dev/shm
+        "Tmpfs": {"/tmp": f"{scratch},noexec,nosuid,nodev"},  # noqa: S108 - inside the container
+        "PidsLimit": limits.processes,
+        "Memory": memory,
+        "MemorySwap": memory,  # memory and swap together: no swap
+        "NanoCpus": int(limits.cpus * 1e9),
+        "Ulimits": [{"Name": n, "Soft": most, "Hard": most} for n, most in ceilings.items()],
+        "OomScoreAdj": 1000,  # if the host runs out of memory, this goes first
+        "LogConfig": {"Type": "none"},  # what is printed would fill the host's disk
+        "Init": False,
+        "RestartPolicy": {"Name": "no"},
+    }
+    if runtime is not None:
+        host["Runtime"] = runtime
+    return {
+        "Image": image,
+        "Cmd": list(command),
+        "User": USER,
+        "WorkingDir": "/tmp",  # noqa: S108
+        "Hostname": "sandbox",
+        "Env": list(VARIABLES),
+        "Labels": dict(labels),
+        "Tty": False,
+        "OpenStdin": True,
+        "StdinOnce": True,
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        # Beside the mode "none": the engine then has no network to set up, which is half of the
+        # time that a start takes. The container has a namespace of its own with nothing in it.
+        "NetworkDisabled": True,
+        "HostConfig": host,
+    }

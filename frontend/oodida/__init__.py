@@ -1,0 +1,49 @@
+"""OODIDA: ask questions of a fleet of vehicles, with your own code, replaced while it runs.
+
+>>> import oodida
+>>> with oodida.local(vehicles={"car-1": None, "car-2": None}) as fleet:
+...     run = fleet.submit(oodida.Assignment(
+...         onboard=oodida.Onboard("mean", signals="VEHICLE_SPEED", samples=50),
+...         offboard=oodida.Offboard("mean"),
+...     ))
+...     print(run.result())
+"""
+
+from oodida.deployment import Deployment
+from oodida.fleet import Fleet, connect
+from oodida.local import local
+from oodida.run import Iteration, Result, Run
+from protocol.assignment import Assignment, Offboard, Onboard, Select
+from protocol.errors import (
+    AssignmentCancelled,
+    AssignmentFailed,
+    BadRequest,
+    ModuleRefused,
+    OodidaError,
+)
+from protocol.messages import Participation, VehicleInfo
+from protocol.version import VERSION
+
+__version__ = VERSION
+
+__all__ = [
+    "Assignment",
+    "AssignmentCancelled",
+    "AssignmentFailed",
+    "BadRequest",
+    "Deployment",
+    "Fleet",
+    "Iteration",
+    "ModuleRefused",
+    "Offboard",
+    "Onboard",
+    "OodidaError",
+    "Participation",
+    "Result",
+    "Run",
+    "Select",
+    "VehicleInfo",
+    "__version__",
+    "connect",
+    "local",
+]

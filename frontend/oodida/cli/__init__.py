@@ -1,0 +1,5 @@
+"""The command `oodida`, for people; with ``--json``, for programs."""
+
+from oodida.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,374 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.status import Status
+from rich.text import Text
+
+from oodida import check as checking
+from oodida.cli import show
+from oodida.cli.demo import demo as play
+from oodida.cli.words import assignment_from, select_from, vehicles_from
+from oodida.fleet import Fleet, connect
+from oodida.local import local
+from oodida.run import Run
+from oodida.source import environment_for, read
+from protocol import methods as catalogue
+from protocol.errors import OodidaError
+from protocol.module import Environment, Side
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Ask questions of a fleet of vehicles, with your own code, replaced while it runs.",
+    epilog="Start with [bold]oodida demo[/bold], or [bold]oodida up[/bold] and a second terminal.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, a document a line.")]
+Url = Annotated[
+    str | None,
+    typer.Option(envvar="OODIDA_URL", help="The broker, mqtt://host:port. Default: this machine."),
+]
+User = Annotated[
+    str | None, typer.Option(envvar="OODIDA_USER", help="Who asks. Default: who is logged in.")
+]
+To = Annotated[str, typer.Option(help="Where the module runs: vehicles or cloud.")]
+EnvironmentName = Annotated[
+    str | None,
+    typer.Option(
+        help="minimal or science (NumPy, SciPy, pandas, scikit-learn). Default: what it imports."
+    ),
+]
+
+
+@app.command()
+def demo(
+    recordings: Annotated[
+        Path | None, typer.Option(help="Folder of CSV recordings to drive the vehicles with.")
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Watch code travel to vehicles, and be replaced while it runs."""
+    with show.errors(json_wanted=as_json):
+        play(recordings, as_json=as_json)
+
+
+@app.command()
+def up(
+    vehicle: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=RECORDING.csv, or NAME for a simulated driver; several times."),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Where the broker listens on loopback.")] = 1883,
+    rate_hz: Annotated[
+        float | None, typer.Option(help="Samples a second. Default: without waiting.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Keep store, modules and logs here. Default: nowhere.")
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Start a whole system on this machine, and keep it up until interrupted.
+
+    Without --vehicle: three simulated drivers, car-1 to car-3. In a second terminal, for example:
+
+        oodida run --onboard mean --signals VEHICLE_SPEED --samples 50
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with show.errors(json_wanted=as_json):
+        chosen = vehicles_from(vehicle or ["car-1", "car-2", "car-3"])
+        progress = None if as_json else show.err.print
+        with local(chosen, port=port, rate_hz=rate_hz, folder=folder, progress=progress) as fleet:
+            if as_json:
+                show.as_json({"url": fleet.url, "vehicles": list(chosen)})
+            else:
+                show.out.print(f"up at {fleet.url} with {', '.join(chosen)}; Ctrl-C ends it")
+            while True:
+                time.sleep(3600)
+
+
+@app.command()
+def vehicles(*, as_json: Json = False, url: Url = None, user: User = None) -> None:
+    """Who is there, and what they can do."""
+    with show.errors(json_wanted=as_json), connect(url, user) as fleet:
+        found = [*fleet.vehicles(), *fleet.workers()]
+        if as_json:
+            show.as_json(found)
+            return
+        show.table(
+            "Vehicles and workers",
+            ["name", "", "state", "attributes", "signals", "environments"],
+            [
+                [
+                    v.name,
+                    v.role,
+                    "online" if v.online else "offline",
+                    ", ".join(f"{k}={a}" for k, a in v.attributes.items()),
+                    ", ".join(f"{k} ({unit})" if unit else k for k, unit in v.signals.items()),
+                    ", ".join(e.value for e in v.environments),
+                ]
+                for v in found
+            ],
+        )
+
+
+@app.command()
+def methods(*, as_json: Json = False) -> None:
+    """The built-in methods, their parameters, and what they return."""
+    listed = [*catalogue.ONBOARD.values(), *catalogue.OFFBOARD.values()]
+    if as_json:
+        show.as_json([_method(m) for m in listed])
+        return
+    for side, title in (("onboard", "On-board"), ("offboard", "Off-board")):
+        show.table(
+            title,
+            ["method", "what it gives", "parameters"],
+            [
+                [m.name, m.summary, ", ".join(_parameter(p) for p in m.parameters)]
+                for m in listed
+                if m.side == side
+            ],
+        )
+
+
+def _parameter(parameter: catalogue.Parameter) -> str:
+    return parameter.name + (
+        "" if parameter.default is catalogue.REQUIRED else f"={parameter.default}"
+    )
+
+
+def _method(method: catalogue.Method) -> dict[str, Any]:
+    return {
+        "name": method.name,
+        "side": method.side,
+        "summary": method.summary,
+        "returns": method.returns,
+        "parameters": [
+            {
+                "name": p.name,
+                "type": p.type,
+                "required": p.default is catalogue.REQUIRED,
+                "default": None if p.default is catalogue.REQUIRED else p.default,
+                "meaning": p.meaning,
+            }
+            for p in method.parameters
+        ],
+    }
+
+
+@app.command()
+def check(
+    module: Annotated[Path, typer.Argument(help="The module's file.")],
+    to: To = "vehicles",
+    environment: EnvironmentName = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Try a module on this machine, as deploy does first. Nothing is sent."""
+    with show.errors(json_wanted=as_json):
+        source, name = read(module)
+        side = Side.OFFBOARD if to == "cloud" else Side.ONBOARD
+        env = Environment(environment) if environment else environment_for(source)
+        verdict = checking.require(source, side, env, None, name)
+        if as_json:
+            show.as_json({"ok": True, "environment": env.value, "warning": verdict.warning})
+        else:
+            show.out.print(f"{name} is fine for {to}, environment {env.value}")
+            _warn(verdict.warning)
+
+
+@app.command()
+def deploy(
+    module: Annotated[Path, typer.Argument(help="The module's file.")],
+    name: Annotated[str | None, typer.Option(help="Default: the file's name.")] = None,
+    to: To = "vehicles",
+    environment: EnvironmentName = None,
+    ids: Annotated[str | None, typer.Option(help="Only these vehicles: car-1,car-2")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="Only vehicles with NAME=VALUE; several times.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the vehicles.")] = 30.0,
+    *,
+    as_json: Json = False,
+    url: Url = None,
+    user: User = None,
+) -> None:
+    """Ship a module to vehicles or cloud. What runs takes it at its next call."""
+    with show.errors(json_wanted=as_json), connect(url, user) as fleet, _busy(as_json) as busy:
+        busy.update(f"deploying {module.name}")
+        chosen = select_from(ids, where, None, 0) if ids or where else None
+        made = fleet.deploy(
+            module,
+            name,
+            to,  # type: ignore[arg-type]  # whatever else it is, deploy says so
+            vehicles=chosen,
+            environment=environment,
+            timeout_s=timeout,
+        )
+        busy.stop()
+        if as_json:
+            show.as_json(show.deployment(made))
+            return
+        title = f"{made.name}, generation {made.generation}, {made.digest[:12]}"
+        rows = [[edge, state, made.reasons.get(edge, "")] for edge, state in made.states.items()]
+        show.table(title, ["where", "state", "reason"], rows)
+        _warn(made.warning)
+
+
+@app.command()
+def run(  # noqa: PLR0917 - options, all of them by name
+    onboard: Annotated[str, typer.Option(help="A method, or custom:MODULE.")] = "mean",
+    signals: Annotated[str, typer.Option(help="One signal, or several: A,B")] = "VEHICLE_SPEED",
+    samples: Annotated[int, typer.Option(help="Samples in a window.")] = 50,
+    offboard: Annotated[str, typer.Option(help="A method, or custom:MODULE.")] = "collect",
+    iterations: Annotated[int, typer.Option(help="How many rounds.")] = 1,
+    param: Annotated[
+        list[str] | None, typer.Option(help="The on-board method's NAME=JSON; several times.")
+    ] = None,
+    offboard_param: Annotated[
+        list[str] | None, typer.Option(help="The off-board method's NAME=JSON; several times.")
+    ] = None,
+    ids: Annotated[str | None, typer.Option(help="Only these vehicles: car-1,car-2")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="Only vehicles with NAME=VALUE; several times.")
+    ] = None,
+    sample: Annotated[int | None, typer.Option(help="So many vehicles, drawn by --seed.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the drawing.")] = 0,
+    consistency: Annotated[
+        str, typer.Option(help="majority, newest, pinned or any: which code's results count.")
+    ] = "majority",
+    deadline: Annotated[float, typer.Option(help="Seconds an iteration may take.")] = 30.0,
+    rate_hz: Annotated[float | None, typer.Option(help="Samples a second.")] = None,
+    *,
+    detach: Annotated[bool, typer.Option("--detach", help="Print the id and leave.")] = False,
+    as_json: Json = False,
+    url: Url = None,
+    user: User = None,
+) -> None:
+    """Start an assignment and show its iterations as they come. Ctrl-C cancels it."""
+    with show.errors(json_wanted=as_json):
+        spec = assignment_from(
+            onboard, signals, samples, offboard, param, offboard_param,
+            vehicles=select_from(ids, where, sample, seed), iterations=iterations,
+            consistency=consistency, deadline_s=deadline, rate_hz=rate_hz,
+        )  # fmt: skip
+        with connect(url, user) as fleet:
+            started = fleet.submit(spec)
+            if detach:
+                show.as_json({"id": started.id}) if as_json else show.out.print(started.id)
+                return
+            try:
+                _follow(started, as_json=as_json)
+            except KeyboardInterrupt:
+                started.cancel()
+                raise
+
+
+@app.command()
+def watch(
+    id_: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Without one: list the assignments.")
+    ] = None,
+    *,
+    as_json: Json = False,
+    url: Url = None,
+    user: User = None,
+) -> None:
+    """Show an assignment from its first iteration on, or list all. Ctrl-C only stops looking."""
+    with show.errors(json_wanted=as_json), connect(url, user) as fleet:
+        if id_ is not None:
+            _follow(fleet.run(id_), as_json=as_json)
+        else:
+            _list(fleet, as_json=as_json)
+
+
+def _list(fleet: Fleet, *, as_json: bool) -> None:
+    found = fleet.assignments()
+    if as_json:
+        show.as_json(found)
+        return
+    columns = ["id", "state", "iteration", "on-board", "off-board", "started"]
+    rows = [
+        [a.id, a.state.value, f"{a.iteration} of {a.iterations}", a.onboard, a.offboard, a.started]
+        for a in found
+    ]
+    show.table(f"Assignments of {fleet.user}", columns, rows)
+
+
+def _follow(run: Run, *, as_json: bool) -> None:
+    """Print iterations as they come; the reason if it failed."""
+    with _busy(as_json) as busy:
+        busy.update("waiting for the first iteration")
+        for iteration in run:
+            if as_json:
+                show.as_json(show.iteration(iteration))
+            else:
+                show.out.print(show.iteration_line(iteration))
+            number, answered, expected = run.progress
+            busy.update(f"iteration {number}: {answered} of {expected} vehicles have answered")
+    run.result()
+
+
+@app.command()
+def cancel(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="As `oodida watch` lists it.")],
+    *,
+    as_json: Json = False,
+    url: Url = None,
+    user: User = None,
+) -> None:
+    """End an assignment. No harm if it has ended."""
+    with show.errors(json_wanted=as_json), connect(url, user) as fleet:
+        fleet.cancel(id_)
+        show.as_json({"cancelled": id_}) if as_json else show.out.print(f"{id_} is ended")
+
+
+@app.command()
+def modules(*, as_json: Json = False, url: Url = None, user: User = None) -> None:
+    """Your modules: generation, digest, and where each is ready."""
+    with show.errors(json_wanted=as_json), connect(url, user) as fleet:
+        found = fleet.modules()
+        if as_json:
+            show.as_json(found)
+            return
+        show.table(
+            f"Modules of {fleet.user}",
+            ["name", "side", "generation", "digest", "environment", "bytes", "where"],
+            [
+                [
+                    m.name, m.side.value, m.generation, m.digest[:12], m.environment.value, m.size,
+                    ", ".join(f"{edge} {state}" for edge, state in m.states.items()),
+                ]
+                for m in found
+            ],
+        )  # fmt: skip
+
+
+def _busy(as_json: bool) -> Status:
+    status = show.err.status("")
+    if as_json:
+        show.err.quiet = True
+    return status
+
+
+def _warn(warning: str) -> None:
+    if warning:
+        show.err.print(Text.assemble(("note ", "yellow"), show.text(warning, 1000)))
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except OodidaError as error:
+        show.error_of(error, json_wanted=False)
+        raise SystemExit(1) from None

@@ -1,0 +1,152 @@
+"""How things look: tables for people, JSON for programs, and errors for both.
+
+Everything that came from a vehicle or an analyst's module is shown as plain text: no markup of ours
+is read in it, and no control character of it reaches the terminal.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from oodida.deployment import Deployment
+from oodida.run import Iteration
+from protocol.errors import AssignmentFailed, OodidaError
+
+out: Final = Console(highlight=False)
+err: Final = Console(stderr=True, highlight=False)
+#: C0 and C1 control characters, and those that turn the direction of text.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_LONGEST: Final = 120
+
+
+def text(value: Any, longest: int = _LONGEST) -> Text:
+    """A value as one line of plain text, cut if it is long."""
+    shown = value if isinstance(value, str) else _short(value)
+    clean = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", shown)
+    return Text(clean if len(clean) <= longest else clean[: longest - 1] + "…")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k}: {_short(v)}" for k, v in list(value.items())[:20]) + "}"
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        more = ", …" if len(value) > 10 else ""
+        return "[" + ", ".join(map(_short, value[:10])) + more + "]"
+    return str(value)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: arrays as lists, bytes as base64, what is not finite as text."""
+    if isinstance(value, BaseModel):
+        return plain(value.model_dump(mode="python"))
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value
+
+
+def as_json(thing: Any) -> None:
+    """Print one JSON document on one line."""
+    print(json.dumps(plain(thing), ensure_ascii=False))
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table whose cells are plain text."""
+    made = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(text(cell) for cell in row))
+    out.print(made)
+
+
+@contextlib.contextmanager
+def errors(*, json_wanted: bool) -> Iterator[None]:
+    """Show an error of ours as one, and leave with status 1."""
+    try:
+        yield
+    except OodidaError as error:
+        error_of(error, json_wanted=json_wanted)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        err.print("interrupted")
+        raise typer.Exit(130) from None
+
+
+def error_of(error: OodidaError, *, json_wanted: bool) -> None:
+    """Show one error."""
+    if json_wanted:
+        as_json({"error": {"code": error.code, "message": error.message, **error.details}})
+        return
+    err.print(
+        Text.assemble(("error ", "bold red"), (error.code, "red"), ": ", text(error.message, 2000))
+    )
+    if isinstance(error, AssignmentFailed):
+        for vehicle, why in error.details.get("participation", {}).items():
+            err.print(Text("  ") + text(f"{vehicle}: {why['status']} {why.get('reason', '')}", 500))
+
+
+def deployment(made: Deployment) -> dict[str, Any]:
+    """A deployment as JSON has it."""
+    return {
+        "id": made.id,
+        "name": made.name,
+        "to": made.side.value,
+        "state": made.state.value,
+        "generation": made.generation,
+        "digest": made.digest,
+        "environment": made.environment.value,
+        "states": made.states,
+        "reasons": made.reasons,
+        "warning": made.warning,
+    }
+
+
+def iteration(made: Iteration) -> dict[str, Any]:
+    """An iteration as JSON has it."""
+    return {
+        "number": made.number,
+        "value": plain(made.value),
+        "results": [plain(vars(result)) for result in made.results],
+        "participation": plain(dict(made.participation)),
+    }
+
+
+def iteration_line(made: Iteration) -> Text:
+    """An iteration on one line: number, value, code, and who is missing."""
+    codes = sorted({(r.generation, (r.digest or "")[:8]) for r in made.results})
+    code = ", ".join(f"{digest} (generation {g})" if g else digest for g, digest in codes)
+    included = sum(p.status == "included" for p in made.participation.values())
+    line = Text.assemble(
+        (f"{made.number:>4}  ", "bold"),
+        text(made.value, 60),
+        (f"   {included} of {len(made.participation)} vehicles   code {code}", "dim"),
+    )
+    for vehicle, why in made.participation.items():
+        if why.status != "included":
+            line.append("\n      ")
+            line.append_text(text(f"{vehicle}: {why.status} {why.reason}", 300))
+    return line

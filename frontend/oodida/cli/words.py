@@ -1,0 +1,80 @@
+"""From words on the command line to a request."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from protocol.assignment import CUSTOM, Assignment, Offboard, Onboard, Select
+from protocol.errors import BadRequest
+
+
+def vehicles_from(words: list[str]) -> dict[str, str | None]:
+    """``NAME=RECORDING`` or ``NAME`` each."""
+    found: dict[str, str | None] = {}
+    for word in words:
+        name, equals, path = word.partition("=")
+        if name in found:
+            raise BadRequest(f"the vehicle {name} is given twice")
+        found[name] = path if equals else None
+    return found
+
+
+def select_from(ids: str | None, where: list[str] | None, sample: int | None, seed: int) -> Select:
+    """Which vehicles are meant."""
+    if ids is not None:
+        if where or sample is not None:
+            raise BadRequest("--ids goes with neither --where nor --sample")
+        return Select.ids(word.strip() for word in ids.split(",") if word.strip())
+    attributes = dict(_pair(word) for word in where or [])
+    if sample is not None:
+        return Select(size=sample, seed=seed, attributes=attributes)
+    return Select(attributes=attributes)
+
+
+def _pair(word: str) -> tuple[str, Any]:
+    """``NAME=VALUE``, where a VALUE that is JSON is what it says, and any other is text."""
+    name, equals, value = word.partition("=")
+    if not equals or not name:
+        raise BadRequest(f"{word!r:.60} is not NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def assignment_from(
+    onboard: str,
+    signals: str,
+    samples: int,
+    offboard: str,
+    param: list[str] | None,
+    offboard_param: list[str] | None,
+    *,
+    rate_hz: float | None,
+    **rest: Any,
+) -> Assignment:
+    """An assignment; BadRequest for what is none."""
+    names = [word.strip() for word in signals.split(",") if word.strip()]
+    method, module = _task(onboard)
+    off_method, off_module = _task(offboard)
+    return Assignment(
+        onboard=Onboard(
+            method,
+            module=module,
+            signals=names[0] if len(names) == 1 else tuple(names),
+            samples=samples,
+            rate_hz=rate_hz,
+            params=dict(_pair(word) for word in param or []),
+        ),
+        offboard=Offboard(
+            off_method, module=off_module, params=dict(_pair(word) for word in offboard_param or [])
+        ),
+        **rest,
+    )
+
+
+def _task(word: str) -> tuple[str, str | None]:
+    """``custom:NAME`` or a method's name."""
+    method, colon, module = word.partition(":")
+    return (CUSTOM, module) if colon and method == CUSTOM else (word, None)

@@ -1,0 +1,146 @@
+"""A module on its way to vehicles or workers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final
+
+from oodida.connection import Connection
+from protocol.errors import DeploymentTimeout, ModuleRefused, from_code
+from protocol.lifecycle import DeploymentState
+from protocol.messages import DeploymentEvent, DeploymentStatus, Event
+from protocol.module import Environment, Side
+
+#: Events tell of changes at once; this often the state is asked for all the same.
+POLL_S: Final = 3.0
+
+
+class Deployment:
+    """Where a deployment stands. It follows what happens for as long as the fleet is connected."""
+
+    def __init__(self, connection: Connection, id_: str) -> None:
+        self.id = id_
+        self._connection = connection
+        self._now: DeploymentEvent | None = None
+        self._changed = threading.Condition()
+        connection.listen(id_, self._on_event, self._catch_up)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Deployment {self.name} generation {self.generation} {self.state.value}: "
+            f"{', '.join(f'{k} {v}' for k, v in self.states.items()) or 'nobody yet'}>"
+        )
+
+    @property
+    def _event(self) -> DeploymentEvent:
+        if self._now is None:
+            raise RuntimeError("a deployment exists once the cloud has taken it")
+        return self._now
+
+    @property
+    def name(self) -> str:
+        """The module's name."""
+        return self._event.name
+
+    @property
+    def side(self) -> Side:
+        """Where the module runs."""
+        return self._event.side
+
+    @property
+    def environment(self) -> Environment:
+        """What it runs in."""
+        return self._event.environment
+
+    @property
+    def digest(self) -> str:
+        """The module's identity: SHA-256 of its environment and source, in hexadecimal."""
+        return self._event.digest
+
+    @property
+    def generation(self) -> int:
+        """Counts up from 1 each time the name is deployed; 0 while it is being verified."""
+        return self._event.generation
+
+    @property
+    def state(self) -> DeploymentState:
+        """verifying, shipped or refused."""
+        return self._event.state
+
+    @property
+    def states(self) -> dict[str, str]:
+        """By vehicle or worker: pending, ready, refused, offline or unknown."""
+        return {edge: s.state for edge, s in self._event.states.items()}
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why a vehicle or worker refused."""
+        return {edge: s.reason for edge, s in self._event.states.items() if s.reason}
+
+    @property
+    def warning(self) -> str:
+        """What the trial noticed, if anything."""
+        return self._event.warning
+
+    def take(self, event: DeploymentEvent) -> None:
+        """Take a state over, unless it is older than the one known."""
+        with self._changed:
+            old = self._now
+            if old is None or _progress(event) >= _progress(old):
+                self._now = event
+                self._changed.notify_all()
+        if event.error is not None or (self._settled() and not self._awaited()):
+            self._connection.unlisten(self.id, self._catch_up)
+
+    def wait(self, timeout_s: float = 30.0) -> Deployment:
+        """Wait until everyone who can be reached is ready or has refused, or the time is over.
+
+        Raises ModuleRefused if the cloud refused it or everyone who was asked did, and
+        DeploymentTimeout if the cloud has not decided in time.
+        """
+        until = time.monotonic() + timeout_s
+        while not self._settled() and (left := until - time.monotonic()) > 0:
+            with self._changed:
+                told = self._settled() or self._changed.wait(min(left, POLL_S))
+            if not told:
+                self._connection.do(self._catch_up())
+        if self._event.error is not None:
+            error = self._event.error
+            raise from_code(error.code, error.message, error.details)
+        if self.state is DeploymentState.VERIFYING:
+            raise DeploymentTimeout(
+                f"the cloud has not verified {self.name} within {timeout_s:g} s; "
+                "it may still go through"
+            )
+        asked = [s for s in self.states.values() if s in ("ready", "refused", "pending")]
+        if asked and all(s == "refused" for s in asked):
+            edge, reason = next(iter(self.reasons.items()))
+            raise ModuleRefused(f"{self.name} was refused by {edge}: {reason}", reason=reason)
+        return self
+
+    def _settled(self) -> bool:
+        if self.state is DeploymentState.VERIFYING:
+            return False
+        return "pending" not in self.states.values()
+
+    def _awaited(self) -> bool:
+        """True if somebody may still come and get it."""
+        return not {"offline", "unknown"}.isdisjoint(self.states.values())
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, DeploymentEvent):
+            self.take(event)
+
+    async def _catch_up(self) -> None:
+        request = DeploymentStatus(user_id=self._connection.user, deployment=self.id)
+        reply = await self._connection.ask_async(request)
+        if reply.deployment is not None:
+            self.take(reply.deployment)
+
+
+def _progress(event: DeploymentEvent) -> tuple[int, int]:
+    """Events may come in any order; a later one has more vehicles that have answered."""
+    decided = event.state is not DeploymentState.VERIFYING
+    answered = sum(s.state in ("ready", "refused") for s in event.states.values())
+    return int(decided), answered

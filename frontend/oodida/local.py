@@ -1,0 +1,247 @@
+"""A whole system on this machine: the only place that knows all the parts.
+
+Broker in a container; orchestrator, worker and vehicles as processes of their own, which end with
+the process that started them, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Final
+
+from oodida.fleet import Fleet, connect
+from protocol.assignment import Attribute
+from protocol.errors import BadRecording, BadRequest, SetupError
+from protocol.module import Environment
+from protocol.topics import is_name
+
+START_S: Final = 60.0
+STOP_S: Final = 15.0
+#: Whose broker a container is: "pid:start time" of the process that started it.
+OWNER_LABEL: Final = "io.oodida.local"
+Progress = Callable[[str], None]
+
+
+@contextlib.contextmanager
+def local(
+    vehicles: Mapping[str, str | Path | None],
+    *,
+    user: str = "analyst",
+    attributes: Mapping[str, Mapping[str, Attribute]] | None = None,
+    rate_hz: float | None = None,
+    limits: Mapping[str, float] | None = None,
+    port: int = 0,
+    folder: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Fleet]:
+    """Start broker, orchestrator, one worker and the given vehicles here; the connected fleet.
+
+    ``vehicles`` gives for each name the path of a recording, or None for a simulated driver.
+    ``attributes`` gives for a name what `Select.where` may select by. ``rate_hz`` is the pace of
+    all sources in samples a second; None is without waiting. ``limits`` sets what one call of a
+    custom module may take, such as ``{"time_s": 5, "memory_mb": 256}``. ``port`` is where the
+    broker listens on loopback, 0 is any free one. ``folder`` keeps store, modules and logs; None
+    is a folder that is removed at the end. ``progress`` is told what is being done.
+
+    Nothing is left behind. Raises SetupError if something is missing, with what to do.
+    """
+    tell = progress or (lambda _: None)
+    _check(vehicles, attributes or {})
+    with contextlib.ExitStack() as stack:
+        home = _home(stack, folder)
+        images = _images(tell)
+        tell("starting the broker")
+        url = stack.enter_context(_broker(images["broker"], port))
+        tell(f"starting orchestrator, worker and {len(vehicles)} vehicles")
+        sandbox = [f"--image={e.value}={images[f'sandbox-{e.value}']}" for e in Environment]
+        parts = _Parts(home)
+        stack.callback(parts.stop)
+        common = ["--broker", url, "--stop-on-eof"]
+        parts.start("orchestrator", "orchestrator", [*common, f"--store=sqlite:///{home}/store.db"])
+        bounds = [f"--limit={name}={value}" for name, value in (limits or {}).items()]
+        edge = [*common, *sandbox, *bounds]
+        parts.start(
+            "worker-1", "edge_runtime",
+            [*edge, "--role=worker", "--name=worker-1", f"--state={home}/worker-1"],
+        )  # fmt: skip
+        for name, path in vehicles.items():
+            own = [f"--name={name}", f"--state={home}/vehicle-{name}"]
+            if path is not None:
+                own.append(f"--recording={Path(path).resolve()}")
+            if rate_hz is not None:
+                own.append(f"--rate-hz={rate_hz}")
+            pairs = (attributes or {}).get(name, {}).items()
+            own += [f"--attribute={key}={value}" for key, value in pairs]
+            parts.start(f"vehicle-{name}", "edge_runtime", [*edge, *own])
+        parts.wait_ready(START_S)
+        fleet = stack.enter_context(connect(url, user))
+        _wait_online(fleet, set(vehicles))
+        tell(f"ready at {url}")
+        yield fleet
+
+
+def _check(
+    vehicles: Mapping[str, str | Path | None], attributes: Mapping[str, Mapping[str, Attribute]]
+) -> None:
+    for name, path in vehicles.items():
+        if not is_name(name):
+            raise BadRequest(f"{name!r:.80} is no vehicle name: letters, digits, and . _ -")
+        if path is not None and not Path(path).is_file():
+            raise BadRecording(f"{path} is no file; None gives the vehicle a simulated driver")
+    strangers = sorted(set(attributes) - set(vehicles))
+    if strangers:
+        raise BadRequest(f"attributes are given for {', '.join(strangers)}, which is no vehicle")
+
+
+def _home(stack: contextlib.ExitStack, folder: str | Path | None) -> Path:
+    if folder is not None:
+        path = Path(folder).resolve()
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+    made = Path(tempfile.mkdtemp(prefix="oodida-"))
+    stack.callback(shutil.rmtree, made, ignore_errors=True)
+    return made
+
+
+def _images(tell: Progress) -> dict[str, str]:
+    try:
+        from images.build import ImageError, ensure
+    except ImportError as e:
+        raise SetupError(
+            f"{e.name or e} is missing: local() needs the extras edge and cloud, in a checkout"
+        ) from None
+    names = ["broker", *(f"sandbox-{e.value}" for e in Environment)]
+    try:
+        return {name: ensure(name, progress=tell) for name in names}
+    except ImageError as problem:
+        raise SetupError(str(problem)) from None
+
+
+@contextlib.contextmanager
+def _broker(image: str, port: int) -> Iterator[str]:
+    import docker
+    from docker.errors import DockerException
+
+    client: Any = None
+    container: Any = None
+    try:
+        client = docker.from_env(timeout=30)
+        _reap(client)
+        container = client.containers.run(
+            image,
+            detach=True,
+            ports={"1883/tcp": ("127.0.0.1", port or None)},
+            labels={OWNER_LABEL: _identity(os.getpid())},
+            read_only=True,
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
+        )
+        container.reload()
+        found = container.ports["1883/tcp"][0]["HostPort"]
+        yield f"mqtt://127.0.0.1:{found}"
+    except DockerException as e:
+        raise SetupError(f"the container engine: {e}. `make setup` installs and starts one") from e
+    finally:
+        if container is not None:
+            with contextlib.suppress(DockerException):
+                container.remove(force=True, v=True)
+        if client is not None:
+            client.close()
+
+
+def _identity(pid: int) -> str:
+    """The process behind a number: the number alone is used again by others."""
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return f"{pid}:gone"
+    return f"{pid}:{after_name[19]}"
+
+
+def _reap(client: Any) -> None:
+    """Remove brokers whose process died without a chance to."""
+    for container in client.containers.list(all=True, filters={"label": OWNER_LABEL}):
+        owner = container.labels.get(OWNER_LABEL, "")
+        pid = owner.partition(":")[0]
+        if pid.isdigit() and _identity(int(pid)) != owner:
+            container.remove(force=True, v=True)
+
+
+class _Parts:
+    """The processes that were started, each with its log."""
+
+    def __init__(self, home: Path) -> None:
+        self._logs = home / "logs"
+        self._logs.mkdir(exist_ok=True)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._files: list[IO[bytes]] = []
+
+    def start(self, name: str, program: str, options: Sequence[str]) -> None:
+        log = (self._logs / f"{name}.log").open("wb")
+        self._files.append(log)
+        self._processes[name] = subprocess.Popen(
+            [sys.executable, "-P", "-m", program, *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,  # an interrupt from the keyboard is ours to hand on
+        )
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Wait until every process has said that it is ready."""
+        until = time.monotonic() + timeout_s
+        with selectors.DefaultSelector() as selector:
+            for name, process in self._processes.items():
+                if process.stdout is not None:
+                    selector.register(process.stdout, selectors.EVENT_READ, name)
+            while selector.get_map():
+                found = selector.select(max(0.0, until - time.monotonic()))
+                if not found:
+                    late = ", ".join(str(key.data) for key in selector.get_map().values())
+                    raise SetupError(f"not ready within {timeout_s:g} s: {late}")
+                for key, _ in found:
+                    if os.read(key.fd, 100).strip() != b"ready":
+                        raise SetupError(f"{key.data} has ended: {self._last_words(key.data)}")
+                    selector.unregister(key.fileobj)
+
+    def _last_words(self, name: str) -> str:
+        lines = (self._logs / f"{name}.log").read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+    def stop(self) -> None:
+        """End them all: the vehicles first, so that none reports to nobody."""
+        processes = list(reversed(self._processes.values()))
+        for process in processes:
+            if process.stdin is not None:
+                with contextlib.suppress(OSError):
+                    process.stdin.close()
+        until = time.monotonic() + STOP_S
+        for process in processes:
+            try:
+                process.wait(max(0.0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+        for file in self._files:
+            file.close()
+
+
+def _wait_online(fleet: Fleet, vehicles: set[str]) -> None:
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
+        online = {v.name for v in fleet.vehicles() if v.online}
+        if vehicles <= online and any(w.online for w in fleet.workers()):
+            return
+        time.sleep(0.02)
+    raise SetupError("not every vehicle came online in time")

@@ -1,0 +1,1 @@
+"""The guest program, which runs inside a sandbox and nowhere else."""

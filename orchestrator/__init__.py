@@ -1,0 +1,1 @@
+"""The cloud: turns assignments into orders, and reports into results."""

@@ -1,0 +1,242 @@
+"""What analysts ask for. A request is done whole, or gives one error and changes nothing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from orchestrator import assignments, deployments
+from orchestrator.store import queries
+from orchestrator.store.tables import AssignmentRow, ModuleRow
+from orchestrator.turn import Turn, dump, known, presence
+from protocol.assignment import CUSTOM, Assignment
+from protocol.errors import (
+    BadRequest,
+    NameTaken,
+    NoWorker,
+    UnknownAssignment,
+    UnknownModule,
+    UnknownSignal,
+    UnknownVehicle,
+)
+from protocol.lifecycle import ASSIGNMENT, AssignmentState, terminal
+from protocol.messages import (
+    AssignmentInfo,
+    Cancel,
+    Deploy,
+    DeploymentStatus,
+    Event,
+    History,
+    ListAssignments,
+    ListModules,
+    ListVehicles,
+    ModuleInfo,
+    Participation,
+    Presence,
+    Reply,
+    Request,
+    Submit,
+    VehicleInfo,
+)
+from protocol.module import Environment, Side
+
+#: One page of history, in iterations and in bytes of what the vehicles returned.
+PAGE: Final = 100
+PAGE_BYTES: Final = 2 * 1024 * 1024
+
+
+def answer(turn: Turn, request: Request) -> Reply:
+    """Do what is asked and say so. Raises OodidaError; the caller undoes the turn's changes."""
+    match request:
+        case Deploy():
+            return Reply(deployment=deployments.request(turn, request))
+        case Submit():
+            _submit(turn, request)
+            return Reply()
+        case Cancel():
+            assignments.cancel(turn, _own(turn, request.user_id, request.assignment))
+            return Reply()
+        case ListVehicles():
+            return Reply(vehicles=_vehicles(turn))
+        case ListModules():
+            return Reply(modules=_modules(turn, request.user_id))
+        case ListAssignments():
+            return Reply(assignments=_assignments(turn, request.user_id))
+        case History():
+            return _history(turn, request)
+        case DeploymentStatus():
+            row = queries.deployment(turn.session, request.deployment)
+            if row is None or row.user_id != request.user_id:
+                raise UnknownAssignment(f"{request.user_id} has no deployment {request.deployment}")
+            return Reply(deployment=deployments.event_of(turn, row))
+
+
+def _own(turn: Turn, user: str, assignment: str) -> AssignmentRow:
+    row = queries.assignment(turn.session, assignment)
+    if row is None or row.user_id != user:
+        raise UnknownAssignment(f"{user} has no assignment {assignment}")
+    return row
+
+
+def _submit(turn: Turn, request: Submit) -> None:
+    row = queries.assignment(turn.session, request.id)
+    if row is not None:
+        if row.user_id != request.user_id or assignments.spec_of(row) != request.assignment:
+            raise NameTaken
+        return  # asked twice, started once
+    spec, user = request.assignment, request.user_id
+    onboard = _module(turn, user, Side.ONBOARD, spec.onboard.module)
+    offboard = _module(turn, user, Side.OFFBOARD, spec.offboard.module)
+    fleet = turn.fleet()
+    targets = _targets(spec, fleet)
+    _check_signals(spec, {name: fleet[name] for name in targets if name in fleet})
+    if not queries.online(turn.session, "workers"):
+        raise NoWorker
+    pinned = _pinned(turn, user, spec, onboard)
+    row = AssignmentRow(
+        id=request.id,
+        user_id=user,
+        spec=dump(spec),
+        state=AssignmentState.COLLECTING,
+        iteration=1,
+        onboard_generation=pinned.generation if pinned else onboard.generation if onboard else 0,
+        offboard_generation=offboard.generation if offboard else 0,
+        pinned=pinned.digest if pinned else None,
+        targets=dump(targets),
+        deadline_at=None,
+        started_at=turn.now,
+        error=None,
+    )
+    turn.session.add(row)
+    turn.session.flush()
+    assignments.begin(turn, row)
+
+
+def _module(turn: Turn, user: str, side: Side, name: str | None) -> ModuleRow | None:
+    if name is None:
+        return None
+    row = queries.current_module(turn.session, user, side, name)
+    if row is None:
+        there = [m.name for m in queries.current_modules(turn.session, user=user, side=side)]
+        have = f"; deployed are {', '.join(there[:5])}" if there else ""
+        where = "vehicles" if side is Side.ONBOARD else "cloud"
+        raise UnknownModule(f'{user} has deployed no module {name} to "{where}"{have}')
+    return row
+
+
+def _pinned(turn: Turn, user: str, spec: Assignment, current: ModuleRow | None) -> ModuleRow | None:
+    if spec.consistency != "pinned":
+        return None
+    if current is None:
+        raise BadRequest('consistency="pinned" is for a custom on-board module')
+    if spec.digest is None:
+        return current
+    name = spec.onboard.module or ""
+    row = queries.module_by_digest(turn.session, user, Side.ONBOARD, name, spec.digest)
+    if row is None:
+        raise UnknownModule(f"no generation of {name} has the digest {spec.digest}")
+    return row
+
+
+def _targets(spec: Assignment, fleet: Mapping[str, Presence]) -> list[str]:
+    targets = spec.vehicles.choose(known(fleet))
+    if any(name in fleet for name in targets):
+        return targets
+    missing = {
+        name: Participation(status="unknown", reason="no vehicle of this name was ever seen")
+        for name in targets
+    }
+    if spec.vehicles.names is not None:
+        near = difflib.get_close_matches(targets[0], fleet, n=3)
+        hint = f"; did you mean {', '.join(near)}?" if near else "; `oodida vehicles` lists them"
+        message = f"no vehicle is known by the name {', '.join(targets[:5])}{hint}"
+    else:
+        message = "no known vehicle is selected; `oodida vehicles` lists them"
+    raise UnknownVehicle(message, participation={v: p.model_dump() for v, p in missing.items()})
+
+
+def _check_signals(spec: Assignment, chosen: Mapping[str, Presence]) -> None:
+    """Refuse only what no vehicle can do; one that lacks a signal refuses its own task."""
+    have = {signal for seen in chosen.values() for signal in seen.signals}
+    for signal in spec.onboard.signal_names:
+        if signal not in have:
+            near = difflib.get_close_matches(signal, have, n=3, cutoff=0.5)
+            hint = f"; did you mean {', '.join(near)}?" if near else ""
+            raise UnknownSignal(f"no selected vehicle has the signal {signal}{hint}")
+
+
+def _vehicles(turn: Turn) -> list[VehicleInfo]:
+    found = []
+    for role, word in (("vehicles", "vehicle"), ("workers", "worker")):
+        for row in queries.edges(turn.session, role):
+            seen = presence(row)
+            found.append(
+                VehicleInfo.model_validate(
+                    {
+                        "name": row.name,
+                        "role": word,
+                        "online": row.online,
+                        "attributes": seen.attributes,
+                        "signals": seen.signals,
+                        "environments": seen.environments,
+                        "version": seen.version,
+                    }
+                )
+            )
+    return found
+
+
+def _modules(turn: Turn, user: str) -> list[ModuleInfo]:
+    return [
+        ModuleInfo(
+            name=row.name,
+            side=Side(row.side),
+            generation=row.generation,
+            digest=row.digest,
+            environment=Environment(row.environment),
+            size=len(row.source),
+            states={s.edge: s.state for s in queries.module_states(turn.session, row.deployment)},
+        )
+        for row in queries.current_modules(turn.session, user=user)
+    ]
+
+
+def _assignments(turn: Turn, user: str) -> list[AssignmentInfo]:
+    found = []
+    for row in queries.assignments(turn.session, user):
+        spec = assignments.spec_of(row)
+        found.append(
+            AssignmentInfo(
+                id=row.id,
+                state=AssignmentState(row.state),
+                iteration=row.iteration,
+                iterations=spec.iterations,
+                onboard=_task_name(spec.onboard.method, spec.onboard.module),
+                offboard=_task_name(spec.offboard.method, spec.offboard.module),
+                started=datetime.fromtimestamp(row.started_at, UTC).isoformat(timespec="seconds"),
+            )
+        )
+    return found
+
+
+def _task_name(method: str, module: str | None) -> str:
+    return f"{CUSTOM}:{module}" if module else method
+
+
+def _history(turn: Turn, request: History) -> Reply:
+    row = _own(turn, request.user_id, request.assignment)
+    events: list[Event] = []
+    size = 0
+    rows = queries.finished_iterations(turn.session, row.id, request.after, PAGE + 1)
+    for iteration in rows[:PAGE]:
+        event = assignments.iteration_event(turn, iteration)
+        size += len(iteration.value or b"") + sum(len(dump(r.value)) for r in event.results)
+        if events and size > PAGE_BYTES:
+            break
+        events.append(event)
+    more = len(events) < len(rows)
+    if not more and terminal(ASSIGNMENT, AssignmentState(row.state)):
+        events.append(assignments.end_event(turn, row))
+    return Reply(history=events, more=more)

@@ -1,0 +1,211 @@
+"""The loop: messages -> one transaction -> outgoing messages."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from contextlib import suppress
+from typing import Final
+
+from orchestrator import assignments, deployments, requests
+from orchestrator.store import Database, queries
+from orchestrator.store.tables import EdgeRow
+from orchestrator.turn import Turn, dump, error_reply
+from protocol import messages, topics
+from protocol.errors import BadRequest, LinkError, NotConnected, OodidaError
+from protocol.link import Incoming, Link, Outgoing
+from protocol.messages import (
+    PRESENCE,
+    REPORT,
+    REQUEST,
+    ModuleReport,
+    Receipt,
+    Reply,
+    TaskReport,
+    VerifyReport,
+)
+
+log = logging.getLogger(__name__)
+
+SHARE: Final = "orchestrators"
+#: Messages handled in one transaction: the price of a commit is paid once for all of them.
+BATCH: Final = 100
+
+
+class Service:
+    """An orchestrator on one broker and one store."""
+
+    def __init__(self, url: str, database: Database, name: str) -> None:
+        self._database = database
+        self._link = Link(
+            url,
+            f"orchestrator-{name}",
+            subscriptions=[
+                # Presence is retained, and members of a share get no retained messages.
+                topics.all_of("vehicles", "presence"),
+                topics.all_of("workers", "presence"),
+                topics.all_of("vehicles", "reports", share=SHARE),
+                topics.all_of("workers", "reports", share=SHARE),
+                topics.all_of("analysts", "requests", share=SHARE),
+            ],
+            patience_s=None,
+        )
+        self._outbox: deque[tuple[int, Outgoing]] = deque()
+        self._sent: list[int] = []
+        self._outbox_filled = asyncio.Event()
+
+    async def run(self, ready: asyncio.Event | None = None) -> None:
+        """Serve until cancelled. ``ready`` is set when the first connection stands."""
+        with self._database.transaction() as session:
+            self._outbox.extend(queries.outgoing(session))
+        self._outbox_filled.set()
+        async with self._link:
+            if ready is not None:
+                ready.set()
+            publisher = asyncio.create_task(self._publish(), name="outbox")
+            try:
+                await self._serve()
+            finally:
+                publisher.cancel()
+                with suppress(asyncio.CancelledError):
+                    await publisher
+
+    async def _serve(self) -> None:
+        next_deadline: float | None = None
+        while True:
+            patience = None if next_deadline is None else max(0.0, next_deadline - time.time())
+            batch = await self._batch(patience)
+            next_deadline = self._turn(batch)
+            for message in batch:
+                message.acknowledge()
+
+    async def _batch(self, patience: float | None) -> list[Incoming]:
+        try:
+            batch = [await asyncio.wait_for(self._link.receive(), patience)]
+        except TimeoutError:
+            return []
+        while len(batch) < BATCH and (message := self._link.receive_nowait()) is not None:
+            batch.append(message)
+        return batch
+
+    def _turn(self, batch: list[Incoming]) -> float | None:
+        """Handle a batch in one transaction; the time of the next deadline."""
+        sent, self._sent = self._sent, []
+        with self._database.transaction() as session:
+            turn = Turn(session, time.time())
+            queries.forget_outgoing(session, sent)
+            for message in batch:
+                self._handle(turn, message)
+            assignments.progressed(turn)
+            for due in queries.deadlines(session, turn.now):
+                if due.assignment is not None:
+                    assignments.overdue(turn, due.assignment)
+                if due.deployment is not None:
+                    deployments.overdue(turn, due.deployment)
+            session.flush()
+            next_deadline = queries.next_deadline(session)
+            ids = queries.add_outgoing(session, turn.outgoing)
+        self._outbox.extend(zip(ids, turn.outgoing, strict=True))
+        if ids:
+            self._outbox_filled.set()
+        return next_deadline
+
+    def _handle(self, turn: Turn, message: Incoming) -> None:
+        """One message, inside a savepoint: what one breaks does not touch the others."""
+        sending = len(turn.outgoing)
+        try:
+            with turn.session.begin_nested():
+                self._dispatch(turn, message)
+        except OodidaError as error:
+            del turn.outgoing[sending:]
+            log.info("refused a message on %s: %s: %s", message.topic, error.code, error)
+            self._reply(turn, message, Reply(error=error_reply(error)))
+        except Exception:  # a bug must cost one message, not the service
+            del turn.outgoing[sending:]
+            log.exception("a message on %s could not be handled", message.topic)
+            failure = OodidaError("the orchestrator failed on this request; its log says why")
+            self._reply(turn, message, Reply(error=error_reply(failure)))
+
+    def _dispatch(self, turn: Turn, message: Incoming) -> None:
+        address = topics.parse(message.topic)
+        if address is None:
+            return
+        match address.family, address.channel:
+            case ("vehicles" | "workers") as role, "presence":
+                if message.payload:  # an empty one clears a retained presence
+                    _presence(turn, role, address.name, message)
+            case "vehicles" | "workers", "reports":
+                _report(turn, address, message)
+            case "analysts", "requests":
+                request = messages.decode(REQUEST, message.payload, message.content_type)
+                if request.user_id != address.name:
+                    raise BadRequest("the request's user_id is not the one of its topic")
+                self._reply(turn, message, requests.answer(turn, request))
+
+    def _reply(self, turn: Turn, message: Incoming, reply: Reply) -> None:
+        asker = topics.parse(message.topic)
+        if asker is None or asker.family != "analysts" or message.response_topic is None:
+            return
+        to = topics.parse(message.response_topic)
+        if to is None or to[:3] != ("analysts", asker.name, "replies"):
+            return  # nobody is answered in somebody else's place
+        turn.send(message.response_topic, reply, correlation=message.correlation, expiry_s=60)
+
+    async def _publish(self) -> None:
+        """Drain the outbox: what the broker has accepted is forgotten in a later transaction."""
+        while True:
+            await self._outbox_filled.wait()
+            self._outbox_filled.clear()
+            while self._outbox:
+                batch = [self._outbox.popleft() for _ in range(min(BATCH, len(self._outbox)))]
+                done = await asyncio.gather(*(self._send(outgoing) for _, outgoing in batch))
+                self._sent.extend(id_ for (id_, _), ok in zip(batch, done, strict=True) if ok)
+                left = [item for item, ok in zip(batch, done, strict=True) if not ok]
+                if left:
+                    self._outbox.extendleft(reversed(left))
+                    await self._link.wait_up()
+
+    async def _send(self, outgoing: Outgoing) -> bool:
+        try:
+            await self._link.publish(outgoing)
+        except NotConnected:
+            return False
+        except LinkError as error:
+            log.warning("given up: %s", error)
+        return True
+
+
+def _presence(turn: Turn, role: str, name: str, message: Incoming) -> None:
+    seen = messages.decode(PRESENCE, message.payload, message.content_type)
+    row = queries.edge(turn.session, role, name)
+    if row is not None and seen.session < row.session:
+        return  # the death of an old session, told late
+    was_online = row is not None and row.online and row.session == seen.session
+    if row is None:
+        row = EdgeRow(role=role, name=name, online=False, session=0, presence=b"")
+        turn.session.add(row)
+    row.online, row.session = seen.online, seen.session
+    if seen.online or not row.presence:
+        row.presence = dump(seen)  # a last will says nothing of signals and attributes
+    turn.session.flush()
+    if role == "vehicles" and seen.online and not was_online:
+        deployments.vehicle_up(turn, row)
+    if role == "vehicles" and not seen.online:
+        assignments.vehicle_gone(turn, name)
+
+
+def _report(turn: Turn, address: topics.Address, message: Incoming) -> None:
+    report = messages.decode(REPORT, message.payload, message.content_type)
+    match report:
+        case TaskReport():
+            assignments.answered(turn, address.name, report)
+        case ModuleReport():
+            deployments.reported(turn, address.name, report)
+        case VerifyReport() if address.family == "workers":
+            deployments.verified(turn, report)
+        case _:
+            pass
+    role: topics.Role = "vehicles" if address.family == "vehicles" else "workers"
+    turn.send(topics.receipts(role, address.name), Receipt(id=report.id), expiry_s=60)

@@ -1,0 +1,292 @@
+"""Every question that is asked of the store. Rows come back; whoever asked may change them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import and_, case, delete, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from orchestrator.store.tables import (
+    AssignmentRow,
+    DeploymentRow,
+    EdgeRow,
+    IterationRow,
+    ModuleRow,
+    ModuleStateRow,
+    OutboxRow,
+    TaskRow,
+)
+from protocol.lifecycle import ASSIGNMENT, AssignmentState, TaskState, terminal
+from protocol.link import Outgoing
+from protocol.module import Side
+
+_RUNNING = [s.value for s in AssignmentState if not terminal(ASSIGNMENT, s)]
+
+
+class Deadline(NamedTuple):
+    """Something whose time has come: an assignment or a deployment."""
+
+    assignment: str | None
+    deployment: str | None
+
+
+def edges(session: Session, role: str) -> Sequence[EdgeRow]:
+    """Every vehicle or worker ever seen, by name."""
+    return session.scalars(select(EdgeRow).where(EdgeRow.role == role).order_by(EdgeRow.name)).all()
+
+
+def edge(session: Session, role: str, name: str) -> EdgeRow | None:
+    """One vehicle or worker."""
+    return session.get(EdgeRow, (role, name))
+
+
+def online(session: Session, role: str) -> frozenset[str]:
+    """The names of those that are connected."""
+    found = select(EdgeRow.name).where(EdgeRow.role == role, EdgeRow.online)
+    return frozenset(session.scalars(found))
+
+
+def current_module(session: Session, user: str, side: Side, name: str) -> ModuleRow | None:
+    """The newest generation of a module."""
+    return session.scalars(
+        select(ModuleRow)
+        .where(ModuleRow.user_id == user, ModuleRow.side == side, ModuleRow.name == name)
+        .order_by(ModuleRow.generation.desc())
+        .limit(1)
+    ).first()
+
+
+def module_by_digest(
+    session: Session, user: str, side: Side, name: str, digest: str
+) -> ModuleRow | None:
+    """The newest generation that has this digest."""
+    return session.scalars(
+        select(ModuleRow)
+        .where(
+            ModuleRow.user_id == user,
+            ModuleRow.side == side,
+            ModuleRow.name == name,
+            ModuleRow.digest == digest,
+        )
+        .order_by(ModuleRow.generation.desc())
+        .limit(1)
+    ).first()
+
+
+def current_modules(
+    session: Session, *, user: str | None = None, side: Side | None = None
+) -> Sequence[ModuleRow]:
+    """The newest generation of each module, of one user or of all."""
+    key = (ModuleRow.user_id, ModuleRow.side, ModuleRow.name)
+    newest = select(*key, func.max(ModuleRow.generation).label("top")).group_by(*key).subquery()
+    query = select(ModuleRow).join(
+        newest,
+        and_(
+            ModuleRow.user_id == newest.c.user_id,
+            ModuleRow.side == newest.c.side,
+            ModuleRow.name == newest.c.name,
+            ModuleRow.generation == newest.c.top,
+        ),
+    )
+    if user is not None:
+        query = query.where(ModuleRow.user_id == user)
+    if side is not None:
+        query = query.where(ModuleRow.side == side)
+    return session.scalars(query.order_by(*key)).all()
+
+
+def module_generation(
+    session: Session, user: str, side: Side, name: str, generation: int
+) -> ModuleRow | None:
+    """One generation of a module."""
+    return session.get(ModuleRow, (user, side.value, name, generation))
+
+
+def module_states(session: Session, deployment: str) -> Sequence[ModuleStateRow]:
+    """What the vehicles or workers said of a deployment."""
+    rows = select(ModuleStateRow).where(ModuleStateRow.deployment == deployment)
+    return session.scalars(rows.order_by(ModuleStateRow.edge)).all()
+
+
+def deployment(session: Session, id_: str) -> DeploymentRow | None:
+    """One deployment."""
+    return session.get(DeploymentRow, id_)
+
+
+def assignment(session: Session, id_: str) -> AssignmentRow | None:
+    """One assignment."""
+    return session.get(AssignmentRow, id_)
+
+
+def assignments(session: Session, user: str, limit: int = 200) -> Sequence[AssignmentRow]:
+    """A user's newest assignments, newest first."""
+    rows = select(AssignmentRow).where(AssignmentRow.user_id == user)
+    return session.scalars(rows.order_by(AssignmentRow.started_at.desc()).limit(limit)).all()
+
+
+def collecting(session: Session, *, user: str | None = None) -> Sequence[AssignmentRow]:
+    """The assignments whose vehicles are at work."""
+    rows = select(AssignmentRow).where(AssignmentRow.state == AssignmentState.COLLECTING)
+    if user is not None:
+        rows = rows.where(AssignmentRow.user_id == user)
+    return session.scalars(rows).all()
+
+
+def waiting_for(session: Session, vehicle: str) -> Sequence[str]:
+    """The assignments that a vehicle has an open task of."""
+    return session.scalars(
+        select(TaskRow.assignment)
+        .where(
+            TaskRow.edge == vehicle,
+            TaskRow.side == Side.ONBOARD,
+            TaskRow.state == TaskState.QUEUED,
+        )
+        .distinct()
+    ).all()
+
+
+def iteration(session: Session, assignment_id: str, number: int) -> IterationRow | None:
+    """One iteration."""
+    return session.get(IterationRow, (assignment_id, number))
+
+
+def finished_iterations(
+    session: Session, assignment_id: str, after: int, limit: int
+) -> Sequence[IterationRow]:
+    """The finished iterations after a number, in order."""
+    return session.scalars(
+        select(IterationRow)
+        .where(
+            IterationRow.assignment == assignment_id,
+            IterationRow.number > after,
+            IterationRow.done,
+        )
+        .order_by(IterationRow.number)
+        .limit(limit)
+    ).all()
+
+
+def task(session: Session, id_: str, attempt: int) -> TaskRow | None:
+    """One attempt of a task."""
+    return session.get(TaskRow, (id_, attempt))
+
+
+def tasks(session: Session, assignment_id: str, number: int, side: Side) -> Sequence[TaskRow]:
+    """An iteration's tasks of one side, each in its newest attempt, by vehicle."""
+    rows = session.scalars(
+        select(TaskRow)
+        .where(
+            TaskRow.assignment == assignment_id,
+            TaskRow.iteration == number,
+            TaskRow.side == side,
+            TaskRow.state != TaskState.SUPERSEDED,
+        )
+        .order_by(TaskRow.edge)
+    )
+    return rows.all()
+
+
+def open_tasks(session: Session, assignment_id: str, number: int) -> int:
+    """How many on-board tasks may still be answered: open, and the vehicle is connected."""
+    count = session.scalar(
+        select(func.count())
+        .select_from(TaskRow)
+        .join(EdgeRow, and_(EdgeRow.role == "vehicles", EdgeRow.name == TaskRow.edge))
+        .where(
+            TaskRow.assignment == assignment_id,
+            TaskRow.iteration == number,
+            TaskRow.side == Side.ONBOARD,
+            TaskRow.state == TaskState.QUEUED,
+            EdgeRow.online,
+        )
+    )
+    return count or 0
+
+
+def progress(session: Session, assignment_id: str, number: int) -> tuple[int, int]:
+    """(answered, asked) of an iteration's on-board tasks."""
+    queued = func.sum(case((TaskRow.state == TaskState.QUEUED, 1), else_=0))
+    asked, left = session.execute(
+        select(func.count(), queued).where(
+            TaskRow.assignment == assignment_id,
+            TaskRow.iteration == number,
+            TaskRow.side == Side.ONBOARD,
+            TaskRow.state.not_in([TaskState.SUPERSEDED, TaskState.OFFLINE]),
+        )
+    ).one()
+    return asked - (left or 0), asked
+
+
+def add_tasks(session: Session, rows: Iterable[dict[str, object]]) -> None:
+    """Store many tasks at once; each dict has every column."""
+    listed = list(rows)
+    if listed:
+        session.execute(insert(TaskRow), listed)
+
+
+def end_open_tasks(session: Session, assignment_id: str, state: TaskState) -> None:
+    """Give up what an assignment still waits for."""
+    session.execute(
+        update(TaskRow)
+        .where(TaskRow.assignment == assignment_id, TaskRow.state == TaskState.QUEUED)
+        .values(state=state)
+    )
+
+
+def deadlines(session: Session, until: float) -> list[Deadline]:
+    """What is overdue at a time."""
+    a = select(AssignmentRow.id).where(AssignmentRow.deadline_at <= until)
+    d = select(DeploymentRow.id).where(DeploymentRow.deadline_at <= until)
+    return [Deadline(id_, None) for id_ in session.scalars(a)] + [
+        Deadline(None, id_) for id_ in session.scalars(d)
+    ]
+
+
+def next_deadline(session: Session) -> float | None:
+    """When to look again."""
+    times = [
+        session.scalar(select(func.min(AssignmentRow.deadline_at))),
+        session.scalar(select(func.min(DeploymentRow.deadline_at))),
+    ]
+    return min((t for t in times if t is not None), default=None)
+
+
+def add_outgoing(session: Session, messages: Sequence[Outgoing]) -> list[int]:
+    """Put messages into the outbox, in order; their row numbers."""
+    rows = [
+        OutboxRow(
+            topic=m.topic,
+            payload=m.payload,
+            content_type=m.content_type,
+            retain=m.retain,
+            expiry_s=m.expiry_s,
+            response_topic=m.response_topic,
+            correlation=m.correlation,
+        )
+        for m in messages
+    ]
+    session.add_all(rows)
+    session.flush()
+    return [row.id for row in rows]
+
+
+def outgoing(session: Session) -> list[tuple[int, Outgoing]]:
+    """What is still in the outbox, in order."""
+    return [
+        (
+            row.id,
+            Outgoing(
+                row.topic, row.payload, row.content_type, row.retain, row.expiry_s,
+                row.response_topic, row.correlation,
+            ),
+        )
+        for row in session.scalars(select(OutboxRow).order_by(OutboxRow.id))
+    ]  # fmt: skip
+
+
+def forget_outgoing(session: Session, ids: Sequence[int]) -> None:
+    """Take messages that the broker has out of the outbox."""
+    for start in range(0, len(ids), 500):
+        session.execute(delete(OutboxRow).where(OutboxRow.id.in_(ids[start : start + 500])))

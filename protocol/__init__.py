@@ -1,0 +1,1 @@
+"""What is said between the parts. Pure, except :mod:`protocol.link` and :mod:`protocol.process`."""

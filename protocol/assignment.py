@@ -1,0 +1,203 @@
+"""The specification language: what an analyst asks of a fleet."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from protocol import methods
+from protocol.errors import BadRequest
+from protocol.module import Digest, Name
+
+CUSTOM = "custom"
+Consistency = Literal["majority", "newest", "pinned", "any"]
+Attribute = str | int | float | bool
+SignalName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+def explain(error: ValidationError) -> str:
+    """The first thing wrong with a request, as one sentence for people."""
+    first = error.errors(include_url=False, include_context=False, include_input=True)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    given = "" if first["type"] == "missing" else f" (given: {first['input']!r:.60})"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}{given}" if where else f"{message}"
+
+
+class _Spec(BaseModel):
+    """A part of a request. What is wrong with it is a BadRequest, not the library's own error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise BadRequest(f"{type(self).__name__}: {explain(error)}") from None
+
+
+class Known(NamedTuple):
+    """What selecting needs to know of a vehicle."""
+
+    attributes: Mapping[str, Attribute]
+    online: bool
+
+
+class Select(_Spec):
+    """Which vehicles take part. Made by `all`, `ids`, `where` or `sample`."""
+
+    names: tuple[Name, ...] | None = Field(default=None, min_length=1, max_length=100_000)
+    attributes: dict[str, Attribute] = Field(default_factory=dict, max_length=32)
+    size: Annotated[int, Field(ge=1, strict=True)] | None = None
+    seed: Annotated[int, Field(strict=True)] = 0
+
+    @classmethod
+    def all(cls) -> Self:
+        """Every vehicle that is known."""
+        return cls()
+
+    @classmethod
+    def ids(cls, *names: str | Iterable[str]) -> Self:
+        """The vehicles named, known or not: `ids("car-1", "car-2")` or `ids([...])`."""
+        flat = [n for given in names for n in ([given] if isinstance(given, str) else given)]
+        return cls(names=tuple(dict.fromkeys(flat)))
+
+    @classmethod
+    def where(cls, **attributes: Attribute) -> Self:
+        """The vehicles whose attributes have these values: `where(model="etios")`."""
+        return cls(attributes=attributes)
+
+    @classmethod
+    def sample(cls, size: int, *, seed: int = 0, **attributes: Attribute) -> Self:
+        """`size` of the vehicles that are online; the same seed draws the same from the same."""
+        return cls(size=size, seed=seed, attributes=attributes)
+
+    def choose(self, fleet: Mapping[str, Known]) -> list[str]:
+        """The names selected from `fleet`, sorted. Named vehicles stay in even if unknown."""
+        if self.names is not None:
+            return sorted(self.names)
+        wanted = self.attributes.items()
+        found = sorted(
+            name
+            for name, known in fleet.items()
+            if all(k in known.attributes and known.attributes[k] == v for k, v in wanted)
+        )
+        if self.size is None:
+            return found
+        online = [name for name in found if fleet[name].online]
+        drawn = random.Random(self.seed).sample(online, min(self.size, len(online)))  # noqa: S311
+        return sorted(drawn)
+
+
+class _Task(_Spec):
+    """A built-in method with its parameters, or the analyst's own module."""
+
+    method: Annotated[str, Field(min_length=1, max_length=64)]
+    module: Name | None = None
+    params: dict[str, Any] = Field(default_factory=dict, max_length=32)
+
+    def __init__(self, *method: str, **data: Any) -> None:
+        if method:
+            data["method"] = method[0] if len(method) == 1 else method
+        own = {k: data.pop(k) for k in list(data) if k in type(self).model_fields}
+        # What is no field is a parameter of the method: Onboard("quantiles", ..., q=[0.1]).
+        params = {**own.pop("params", {}), **data} if data else own.pop("params", {})
+        super().__init__(params=params, **own)
+
+    def _check(self, side: methods.Side) -> None:
+        if self.method == CUSTOM:
+            if self.module is None:
+                raise BadRequest('a custom task names its module: module="..."')
+            if self.params:
+                raise BadRequest(f"a custom task has no parameters: {sorted(self.params)}")
+            return
+        if self.module is not None:
+            raise BadRequest(f'only "custom" takes a module, not the method {self.method!r}')
+        # Stored as given; the runtime fills the defaults, so a method may gain parameters.
+        methods.check(side, self.method, self.params)
+
+
+class Onboard(_Task):
+    """What every selected vehicle does: a method over a window of `samples` of its signals.
+
+    ``signals`` is one name (the window is one array) or several (a dict of arrays).
+    ``rate_hz`` is how many samples a second are taken; None leaves it to the source.
+    """
+
+    signals: SignalName | Annotated[tuple[SignalName, ...], Field(min_length=1, max_length=64)]
+    samples: Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
+    rate_hz: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] | None = None
+
+    if TYPE_CHECKING:  # what the base's __init__ takes, for those who read and check types
+
+        def __init__(
+            self,
+            method: str,
+            *,
+            signals: str | Sequence[str],
+            samples: int,
+            module: str | None = None,
+            params: Mapping[str, Any] | None = None,
+            rate_hz: float | None = None,
+            **parameters: Any,
+        ) -> None: ...
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        self._check("onboard")
+        if not isinstance(self.signals, str) and len(set(self.signals)) != len(self.signals):
+            raise BadRequest("a signal is named twice")
+        if self.samples * len(self.signal_names) > 4_000_000:
+            raise BadRequest("a window holds at most 4 000 000 samples over all its signals")
+        return self
+
+    @property
+    def signal_names(self) -> tuple[str, ...]:
+        """The signals as a tuple, however they were given."""
+        return (self.signals,) if isinstance(self.signals, str) else self.signals
+
+
+class Offboard(_Task):
+    """What the cloud does with the vehicles' results: a method over the list of their values."""
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            method: str,
+            *,
+            module: str | None = None,
+            params: Mapping[str, Any] | None = None,
+            **parameters: Any,
+        ) -> None: ...
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        self._check("offboard")
+        return self
+
+
+class Assignment(_Spec):
+    """The whole request.
+
+    ``deadline_s`` is per iteration and side: what a vehicle has not answered by then is left out,
+    and a worker that has not combined by then fails the assignment.
+    ``digest`` is for consistency "pinned"; None pins what is current at submission.
+    """
+
+    vehicles: Select = Field(default_factory=Select.all)
+    onboard: Onboard
+    offboard: Offboard
+    iterations: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 1
+    consistency: Consistency = "majority"
+    digest: Digest | None = None
+    deadline_s: Annotated[float, Field(ge=0.1, le=7 * 86_400, allow_inf_nan=False)] = 30.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.digest is not None and self.consistency != "pinned":
+            raise BadRequest('a digest is only for consistency="pinned"')
+        return self

@@ -1,0 +1,182 @@
+"""One small tree of errors, each with a stable code for programs and a sentence for people."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class OodidaError(Exception):
+    """Something that was asked for could not be done.
+
+    The message defaults to the class docstring, so that each error is explained once.
+    ``details`` holds what a program may want beside the code: plain JSON values only.
+    """
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str | None = None, **details: Any) -> None:
+        super().__init__(message or (type(self).__doc__ or self.code).strip().splitlines()[0])
+        self.details: dict[str, Any] = details
+
+    @property
+    def message(self) -> str:
+        """The sentence for people."""
+        return str(self.args[0])
+
+
+class BadRequest(OodidaError):
+    """The request is not of the form that the protocol prescribes."""
+
+    code = "bad_request"
+
+
+class UnknownMethod(BadRequest):
+    """No built-in method has this name; `oodida methods` lists them."""
+
+    code = "unknown_method"
+
+
+class BadParameter(BadRequest):
+    """A method's parameter is missing, of the wrong type or out of its range."""
+
+    code = "bad_parameter"
+
+
+class UnknownSignal(BadRequest):
+    """No selected vehicle has this signal; `oodida vehicles` lists what they have."""
+
+    code = "unknown_signal"
+
+
+class UnknownVehicle(BadRequest):
+    """None of the selected vehicles is known; `oodida vehicles` lists those that are."""
+
+    code = "unknown_vehicle"
+
+
+class UnknownModule(BadRequest):
+    """No module of this name has been deployed by this user to this side; deploy it first."""
+
+    code = "unknown_module"
+
+
+class UnknownEnvironment(BadRequest):
+    """No sandbox image of this name exists; choose `minimal` or `science`."""
+
+    code = "unknown_environment"
+
+
+class UnknownAssignment(BadRequest):
+    """This user has no assignment with this id."""
+
+    code = "unknown_assignment"
+
+
+class NameTaken(BadRequest):
+    """This id is already used by another request."""
+
+    code = "id_taken"
+
+
+class SourceTooLarge(BadRequest):
+    """The module's source is larger than what may be deployed; shorten it."""
+
+    code = "source_too_large"
+
+
+class BadValue(OodidaError):
+    """The value is not of a kind that may travel."""
+
+    code = "bad_value"
+
+
+class ValueTooLarge(BadValue):
+    """The value is larger, or nested deeper, than what may travel; return less."""
+
+    code = "value_too_large"
+
+
+class BadRecording(OodidaError):
+    """The recording cannot be read as a table of signals."""
+
+    code = "bad_recording"
+
+
+class ModuleRefused(OodidaError):
+    """The module was refused; nothing has changed anywhere."""
+
+    code = "module_refused"
+
+
+class NoWorker(OodidaError):
+    """No off-board worker is connected, so nothing can be verified or combined; start one."""
+
+    code = "no_worker"
+
+
+class DeploymentTimeout(OodidaError):
+    """The cloud did not finish the deployment in time; it may still go through."""
+
+    code = "deployment_timeout"
+
+
+class AssignmentFailed(OodidaError):
+    """The assignment ended without a result."""
+
+    code = "assignment_failed"
+
+
+class AssignmentCancelled(AssignmentFailed):
+    """The assignment was cancelled before it ended."""
+
+    code = "cancelled"
+
+
+class LinkError(OodidaError):
+    """The broker cannot be reached or refused what was sent."""
+
+    code = "link_error"
+
+
+class NotConnected(LinkError):
+    """There is no connection to the broker now; what was to be sent has not been sent."""
+
+    code = "not_connected"
+
+
+class RequestTimeout(LinkError):
+    """No orchestrator answered in time; is one running on this broker?"""
+
+    code = "request_timeout"
+
+
+class SetupError(OodidaError):
+    """Something that this machine needs first is missing."""
+
+    code = "setup_error"
+
+
+class IllegalTransition(OodidaError):
+    """A life cycle does not allow this change of state."""
+
+    code = "illegal_transition"
+
+
+def _tree(root: type[OodidaError]) -> dict[str, type[OodidaError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found.update(_tree(child))
+    return found
+
+
+def from_code(code: str, message: str, details: dict[str, Any] | None = None) -> OodidaError:
+    """Make the error that a peer reported again, on this side of the wire.
+
+    An unknown code, from a newer peer, gives the root error and keeps the code.
+    """
+    kind = _tree(OodidaError).get(code)
+    if kind is None:
+        error = OodidaError(message, **(details or {}))
+        error.__dict__["code"] = code
+        return error
+    return kind(message, **(details or {}))

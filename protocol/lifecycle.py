@@ -1,0 +1,83 @@
+"""States and the tables of legal transitions. Nothing else changes a state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from protocol.errors import IllegalTransition
+
+
+class TaskState(StrEnum):
+    """Where a task of one vehicle or worker stands."""
+
+    QUEUED = "queued"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    REJECTED = "rejected"
+    TIMED_OUT = "timed_out"
+    OFFLINE = "offline"
+    SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
+
+
+class AssignmentState(StrEnum):
+    """Where an assignment stands."""
+
+    COLLECTING = "collecting"
+    COMBINING = "combining"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class DeploymentState(StrEnum):
+    """Where a deployment stands."""
+
+    VERIFYING = "verifying"
+    SHIPPED = "shipped"
+    REFUSED = "refused"
+
+
+S = TypeVar("S", bound=StrEnum)
+
+_T, _A, _D = TaskState, AssignmentState, DeploymentState
+
+TASK: Final[Mapping[TaskState, frozenset[TaskState]]] = {
+    _T.QUEUED: frozenset(_T) - {_T.QUEUED},
+    # `newest` asks again of a vehicle whose result was made by code that has been replaced since.
+    _T.SUCCEEDED: frozenset({_T.SUPERSEDED}),
+    **{
+        state: frozenset()
+        for state in (_T.FAILED, _T.REJECTED, _T.TIMED_OUT, _T.SUPERSEDED, _T.CANCELLED)
+    },
+    # It was given up only because the vehicle was away: its late answer still counts.
+    _T.OFFLINE: frozenset({_T.SUCCEEDED, _T.FAILED, _T.REJECTED, _T.CANCELLED}),
+}
+
+ASSIGNMENT: Final[Mapping[AssignmentState, frozenset[AssignmentState]]] = {
+    _A.COLLECTING: frozenset({_A.COMBINING, _A.FAILED, _A.CANCELLED}),
+    _A.COMBINING: frozenset({_A.COLLECTING, _A.SUCCEEDED, _A.FAILED, _A.CANCELLED}),
+    _A.SUCCEEDED: frozenset(),
+    _A.FAILED: frozenset(),
+    _A.CANCELLED: frozenset(),
+}
+
+DEPLOYMENT: Final[Mapping[DeploymentState, frozenset[DeploymentState]]] = {
+    _D.VERIFYING: frozenset({_D.SHIPPED, _D.REFUSED}),
+    _D.SHIPPED: frozenset(),
+    _D.REFUSED: frozenset(),
+}
+
+
+def advance(table: Mapping[S, frozenset[S]], old: S, new: S) -> S:
+    """Return `new` if the table allows it after `old`; raise IllegalTransition if not."""
+    if new not in table[old]:
+        raise IllegalTransition(f"{type(old).__name__} cannot go from {old.value} to {new.value}")
+    return new
+
+
+def terminal(table: Mapping[S, frozenset[S]], state: S) -> bool:
+    """True if nothing can follow."""
+    return not table[state]

@@ -1,0 +1,56 @@
+"""How a program of ours starts and stops, the same in every part."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+
+def start_logging(level: str) -> None:
+    """Log to standard error, one line an event."""
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+
+
+async def run_until_told(
+    serve: Callable[[asyncio.Event], Awaitable[None]], *, stop_on_eof: bool
+) -> None:
+    """Run ``serve`` until SIGTERM, SIGINT, or its own end.
+
+    ``serve`` is given an event that it sets when it is ready, which is then said on standard
+    output as one line, ``ready``. With ``stop_on_eof`` the end of standard input stops it too: so
+    a program started by another never outlives it, however that one ended.
+    """
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if stop_on_eof:
+        loop.add_reader(sys.stdin.fileno(), _at_eof, stop)
+    ready = asyncio.Event()
+    work = asyncio.ensure_future(serve(ready))
+    teller = asyncio.create_task(_tell(ready))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if stop_on_eof:
+        loop.remove_reader(sys.stdin.fileno())
+    for task in (teller, stopped, work):
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+
+
+def _at_eof(stop: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 4096):
+        stop.set()
+
+
+async def _tell(ready: asyncio.Event) -> None:
+    await ready.wait()
+    print("ready", flush=True)

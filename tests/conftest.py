@@ -1,0 +1,58 @@
+"""What tests share: an engine or a clear word that there is none, a broker, and where data lies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Its reaper is an image that would have to be pulled; what tests start ends with their fixtures.
+os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+
+ROOT = Path(__file__).parent.parent
+RECORDINGS = ROOT.parent / "shared" / "data" / "carobd"
+
+
+def missing(what: str) -> None:
+    """Skip on a laptop, fail in CI: there, what is missing is a defect."""
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """The folder of real recordings."""
+    if not (RECORDINGS / "drive1.csv").is_file():
+        pytest.skip(f"the recordings are not at {RECORDINGS.relative_to(ROOT.parent)}")
+    return RECORDINGS
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """A container engine that answers."""
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        client = docker.from_env(timeout=10)
+        client.ping()
+        client.close()
+    except DockerException as e:
+        missing(f"no container engine answers ({e}); `make setup` installs and starts one")
+
+
+@pytest.fixture(scope="session")
+def broker(engine: None) -> Iterator[str]:  # noqa: ARG001
+    """The address of a broker in a container, the image that is shipped."""
+    from testcontainers.core.container import DockerContainer
+    from testcontainers.core.wait_strategies import LogMessageWaitStrategy
+
+    from images.build import ensure
+
+    container = DockerContainer(ensure("broker", progress=print)).with_exposed_ports(1883)
+    container.waiting_for(LogMessageWaitStrategy("mosquitto version .* running"))
+    with container:
+        yield f"mqtt://127.0.0.1:{container.get_exposed_port(1883)}"

@@ -1,0 +1,154 @@
+"""What every store must do. SQLite now; another database is a URL away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from orchestrator.store import Database, queries
+from orchestrator.store.tables import AssignmentRow, Base, EdgeRow, ModuleRow
+from protocol.lifecycle import TaskState
+from protocol.link import Outgoing
+from protocol.module import Side
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """An empty store."""
+    opened = Database(f"sqlite:///{tmp_path}/store.db")
+    yield opened
+    opened.close()
+
+
+def assignment(id_: str, deadline: float | None = None) -> AssignmentRow:
+    return AssignmentRow(
+        id=id_, user_id="ada", spec=b"{}", state="collecting", iteration=1, onboard_generation=0,
+        offboard_generation=0, pinned=None, targets=b"[]", deadline_at=deadline, started_at=0.0,
+        error=None,
+    )  # fmt: skip
+
+
+def task(vehicle: str, state: TaskState = TaskState.QUEUED, attempt: int = 1) -> dict[str, object]:
+    return {
+        "id": f"t-{vehicle}", "attempt": attempt, "assignment": "a", "iteration": 1,
+        "side": Side.ONBOARD, "edge": vehicle, "state": state, "digest": None, "generation": 0,
+        "seconds": 0.0, "outcome": None,
+    }  # fmt: skip
+
+
+def module(generation: int, name: str = "m", side: Side = Side.ONBOARD) -> ModuleRow:
+    return ModuleRow(
+        user_id="ada", side=side, name=name, generation=generation, digest=f"{generation:064x}",
+        environment="minimal", source=b"x", vehicles=None, deployment=f"d{generation}",
+        shipped_at=0.0,
+    )  # fmt: skip
+
+
+def test_the_migrations_add_up_to_the_schema(database: Database) -> None:
+    with database._engine.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), Base.metadata)
+    assert differences == []
+
+
+def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    first = Database(url)
+    with first.transaction() as session:
+        session.add(EdgeRow(role="vehicles", name="car-1", online=True, session=3, presence=b"{}"))
+    first.close()
+    second = Database(url)
+    with second.transaction() as session:
+        row = queries.edge(session, "vehicles", "car-1")
+        assert row is not None
+        assert row.session == 3
+    second.close()
+
+
+def test_a_transaction_that_raises_changes_nothing(database: Database) -> None:
+    def half_done() -> None:
+        with database.transaction() as session:
+            session.add(assignment("a"))
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half_done()
+    with database.transaction() as session:
+        assert queries.assignment(session, "a") is None
+
+
+def test_the_highest_generation_is_current(database: Database) -> None:
+    with database.transaction() as session:
+        session.add_all([module(2), module(1), module(3), module(1, side=Side.OFFBOARD)])
+        session.add(module(1, name="other"))
+    with database.transaction() as session:
+        newest = queries.current_module(session, "ada", Side.ONBOARD, "m")
+        assert newest is not None
+        assert newest.generation == 3
+        assert queries.current_module(session, "bob", Side.ONBOARD, "m") is None
+        found = queries.current_modules(session, user="ada")
+        assert [(m.side, m.name, m.generation) for m in found] == [
+            ("offboard", "m", 1), ("onboard", "m", 3), ("onboard", "other", 1),
+        ]  # fmt: skip
+        by_digest = queries.module_by_digest(session, "ada", Side.ONBOARD, "m", f"{2:064x}")
+        assert by_digest is not None
+        assert by_digest.generation == 2
+
+
+def test_tasks_are_counted_by_who_can_still_answer(database: Database) -> None:
+    with database.transaction() as session:
+        session.add(assignment("a"))
+        session.flush()
+        for name, online in (("car-1", True), ("car-2", False), ("car-3", True)):
+            session.add(
+                EdgeRow(role="vehicles", name=name, online=online, session=1, presence=b"{}")
+            )
+        queries.add_tasks(
+            session,
+            [
+                task("car-1"),
+                task("car-2"),
+                task("car-3", TaskState.SUPERSEDED),
+                task("car-3", TaskState.SUCCEEDED, attempt=2),
+                task("ghost", TaskState.OFFLINE),
+            ],
+        )
+    with database.transaction() as session:
+        assert queries.open_tasks(session, "a", 1) == 1
+        assert queries.progress(session, "a", 1) == (1, 3)
+        newest = queries.tasks(session, "a", 1, Side.ONBOARD)
+        assert [(t.edge, t.attempt) for t in newest] == [
+            ("car-1", 1), ("car-2", 1), ("car-3", 2), ("ghost", 1),
+        ]  # fmt: skip
+        assert queries.waiting_for(session, "car-1") == ["a"]
+        assert queries.waiting_for(session, "car-3") == []
+        queries.end_open_tasks(session, "a", TaskState.TIMED_OUT)
+    with database.transaction() as session:
+        assert queries.open_tasks(session, "a", 1) == 0
+
+
+def test_deadlines_come_when_they_are_due(database: Database) -> None:
+    with database.transaction() as session:
+        session.add_all([assignment("a", 10.0), assignment("b", 20.0), assignment("c")])
+    with database.transaction() as session:
+        assert queries.next_deadline(session) == 10.0
+        assert [d.assignment for d in queries.deadlines(session, 15.0)] == ["a"]
+        assert queries.deadlines(session, 5.0) == []
+
+
+def test_the_outbox_keeps_its_order_until_it_is_told_to_forget(database: Database) -> None:
+    sent = [
+        Outgoing("t/1", b"\x00", "application/cbor", retain=True),
+        Outgoing("t/2", b"{}", expiry_s=5, response_topic="r", correlation=b"c"),
+    ]
+    with database.transaction() as session:
+        ids = queries.add_outgoing(session, sent)
+    with database.transaction() as session:
+        assert queries.outgoing(session) == list(zip(ids, sent, strict=True))
+        queries.forget_outgoing(session, ids[:1])
+    with database.transaction() as session:
+        assert [o for _, o in queries.outgoing(session)] == sent[1:]

@@ -1,0 +1,150 @@
+"""The command `oodida`: for people with tables, for programs with JSON, and errors for both."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import oodida
+from tests.end_to_end.conftest import VEHICLES, System
+
+COMMANDS = (
+    "demo", "up", "vehicles", "methods", "deploy", "run", "watch", "cancel", "modules", "check",
+)  # fmt: skip
+
+
+def oodida_(*words: str, user: str = "", url: str = "", status: int = 0) -> tuple[str, str]:
+    """Run the command; (standard output, standard error)."""
+    environ = {**os.environ, "OODIDA_URL": url, "OODIDA_USER": user, "COLUMNS": "200"}
+    program = "from oodida.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        env=environ, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == status, (done.stdout, done.stderr)
+    return done.stdout, done.stderr
+
+
+def as_json(*words: str, **options: Any) -> list[Any]:
+    out, _ = oodida_(*words, "--json", **options)
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_help_teaches() -> None:
+    out, _ = oodida_("--help")
+    for command in [
+        "demo",
+        "up",
+        "vehicles",
+        "methods",
+        "deploy",
+        "run",
+        "watch",
+        "cancel",
+        "modules",
+        "check",
+    ]:
+        assert f" {command} " in out
+        text, _ = oodida_(command, "--help")
+        assert "--json" in text
+
+
+def test_methods_are_listed_without_a_broker() -> None:
+    (listed,) = as_json("methods")
+    names = {(m["side"], m["name"]) for m in listed}
+    assert {("onboard", "threshold_exceedance"), ("offboard", "federated_averaging")} <= names
+    out, _ = oodida_("methods")
+    assert "zscore_outliers" in out
+
+
+def test_the_way_of_an_analyst(ada: oodida.Fleet, system: System, tmp_path: Path) -> None:
+    who: dict[str, Any] = {"user": ada.user, "url": system.fleet.url}
+    module = tmp_path / "top.py"
+    module.write_text("def custom_code(window):\n    return max(window)\n")
+    ((checked,), (found,)) = as_json("check", str(module)), as_json("vehicles", **who)
+    assert checked == {"ok": True, "environment": "minimal", "warning": ""}
+    assert set(VEHICLES) <= {v["name"] for v in found if v["online"]}
+    (deployed,) = as_json("deploy", str(module), **who)
+    assert (deployed["name"], deployed["generation"]) == ("top", 1)
+    assert deployed["states"] == dict.fromkeys(VEHICLES, "ready")
+    iterations = as_json(
+        "run", "--onboard", "custom:top", "--samples", "40", "--iterations", "2",
+        "--offboard", "max", "--ids", "car-1,car-2", **who,
+    )  # fmt: skip
+    assert [i["number"] for i in iterations] == [1, 2]
+    assert set(iterations[0]["participation"]) == {"car-1", "car-2"}
+    assert iterations[0]["results"][0]["digest"] == deployed["digest"]
+    ((listed,), (modules,)) = as_json("watch", **who), as_json("modules", **who)
+    assert [(a["state"], a["onboard"]) for a in listed] == [("succeeded", "custom:top")]
+    assert [(m["name"], m["digest"]) for m in modules] == [("top", deployed["digest"])]
+    assert as_json("watch", listed[0]["id"], **who) == iterations
+    for words in (["vehicles"], ["modules"], ["watch"], ["watch", listed[0]["id"]]):
+        out, _ = oodida_(*words, **who)
+        assert out.strip()
+
+
+def test_cancel(ada: oodida.Fleet, system: System) -> None:
+    who: dict[str, Any] = {"user": ada.user, "url": system.fleet.url}
+    (started,) = as_json("run", "--iterations", "100000", "--detach", **who)
+    assert as_json("cancel", started["id"], **who) == [{"cancelled": started["id"]}]
+    run = ada.run(started["id"])
+    with pytest.raises(oodida.AssignmentCancelled):
+        run.result(timeout_s=10)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["run", "--onboard", "maen"], "unknown_method"),
+        (["run", "--samples", "0"], "bad_request"),
+        (["run", "--ids", "ghost"], "unknown_vehicle"),
+        (["run", "--signals", "VEHICLE_SPED"], "unknown_signal"),
+        (["run", "--onboard", "custom:none"], "unknown_module"),
+        (["watch", "none"], "unknown_assignment"),
+        (["cancel", "none"], "unknown_assignment"),
+        (["deploy", "nowhere.py"], "bad_request"),
+        (["check", "nowhere.py"], "bad_request"),
+    ],
+)
+def test_errors_have_a_code_for_programs_and_a_sentence_for_people(
+    ada: oodida.Fleet, system: System, words: list[str], code: str
+) -> None:
+    who: dict[str, Any] = {"user": ada.user, "url": system.fleet.url}
+    out, _ = oodida_(*words, "--json", status=1, **who)
+    error = json.loads(out)["error"]
+    assert error["code"] == code
+    _, shown = oodida_(*words, status=1, **who)
+    assert code in shown
+    assert "Traceback" not in shown
+
+
+def test_no_broker_is_one_sentence() -> None:
+    _, shown = oodida_("vehicles", url="mqtt://127.0.0.1:9", user="ada", status=1)
+    assert "cannot be reached" in shown
+    assert "Traceback" not in shown
+
+
+def test_a_refused_module_is_shown_with_line_and_reason(tmp_path: Path) -> None:
+    module = tmp_path / "bad.py"
+    module.write_text("def custom_code(window):\n    return undefined\n")
+    _, shown = oodida_("check", str(module), status=1)
+    assert "line 2" in shown
+    assert "NameError" in shown
+
+
+def test_the_demonstration_runs_to_its_end_and_proves_what_it_tells() -> None:
+    (facts,) = as_json("demo")
+    numbers = [i["number"] for i in facts["iterations"]]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert all(len({r["digest"] for r in i["results"]}) == 1 for i in facts["iterations"])
+    assert (
+        facts["iterations"][0]["results"][0]["digest"]
+        != (facts["iterations"][-1]["results"][0]["digest"])
+    )
+    assert facts["bobs_iterations"] > 0

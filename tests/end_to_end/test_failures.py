@@ -1,0 +1,99 @@
+"""A module that misbehaves ends as one clear failure, and the next task succeeds."""
+
+from __future__ import annotations
+
+import pytest
+
+import oodida
+
+FORK_BOMB = """import os
+    while True:
+        try:
+            os.fork()
+        except OSError:
+            pass"""
+#: What the module does when it is in earnest. On trial it is given 100 samples, and behaves.
+CASES = {
+    "loops": ("while True:\n        pass", "limit", "cpu limit of 2 s"),
+    "sleeps": ("import time\n    time.sleep(600)", "limit", "time limit of 4 s"),
+    "eats memory": ("x = bytearray(10**9)\n    return len(x)", "limit", "memory limit of 128 MiB"),
+    "forks": (FORK_BOMB, "limit", "limit"),
+    "floods output": ("while True:\n        print('x' * 10_000)", "limit", "output limit"),
+    "exits": ("import os\n    os._exit(0)", "crashed", "status 0"),
+    "raises": (
+        "x = {}\n    return x['speed']",
+        "crashed",
+        "KeyError: 'speed' (line 5, in custom_code)",
+    ),
+    "returns what may not travel": ("return {1, 2}", "crashed", "set"),
+    "returns too much": ("return 'x' * 3_000_000", "limit", "value_size limit"),
+    "crashes the interpreter": ("import ctypes\n    ctypes.string_at(0)", "crashed", "signal"),
+}
+MODULE = "def custom_code(window):\n    if len(window) == 100:\n        return 0\n    {}\n"
+
+
+def spec(module: str) -> oodida.Assignment:
+    return oodida.Assignment(
+        vehicles=oodida.Select.ids("car-1"),
+        onboard=oodida.Onboard("custom", module=module, signals="VEHICLE_SPEED", samples=4),
+        offboard=oodida.Offboard("collect"),
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_on_board(ada: oodida.Fleet, case: str) -> None:
+    body, status, reason = CASES[case]
+    ada.deploy(MODULE.format(body), name="bad")
+    ada.deploy("def custom_code(window):\n    return len(window)\n", name="good")
+    run = ada.submit(spec("bad"))
+    with pytest.raises(oodida.AssignmentFailed) as caught:
+        run.result(timeout_s=60)
+    participation = caught.value.details["participation"]["car-1"]
+    assert participation["status"] == status
+    assert reason in participation["reason"]
+    assert ada.submit(spec("good")).result() == [4]
+
+
+def test_one_vehicle_failing_leaves_the_others_in(ada: oodida.Fleet) -> None:
+    ada.deploy(
+        "def custom_code(window):\n    if sum(window) > 0:\n        return 1\n    return 2\n",
+        name="m",
+    )
+    ada.deploy(
+        "def custom_code(window):\n    return window[1_000]\n", name="m2", example=[0.0] * 2000
+    )
+    run = ada.submit(
+        oodida.Assignment(
+            onboard=oodida.Onboard("custom", module="m", signals="VEHICLE_SPEED", samples=4),
+            offboard=oodida.Offboard("count"),
+        )
+    )
+    assert run.result() == 3
+
+
+def test_off_board_the_reason_and_line_are_the_assignments(ada: oodida.Fleet) -> None:
+    ada.deploy(
+        "def custom_code(results):\n"
+        "    if results == [1.0, 2.0, 4.0]:\n        return 0\n"
+        "    raise RuntimeError('the fleet is too fast')\n",
+        name="bad",
+        to="cloud",
+    )
+    run = ada.submit(
+        oodida.Assignment(
+            onboard=oodida.Onboard("mean", signals="VEHICLE_SPEED", samples=4),
+            offboard=oodida.Offboard("custom", module="bad"),
+        )
+    )
+    with pytest.raises(oodida.AssignmentFailed, match=r"too fast \(line 4, in custom_code\)"):
+        run.result()
+
+
+def test_what_a_module_printed_comes_with_its_result(ada: oodida.Fleet) -> None:
+    source = "def custom_code(window):\n    print('seen', len(window), '\\x1b[31m')\n    return 1\n"
+    ada.deploy(source, name="m")
+    run = ada.submit(spec("m"))
+    run.result()
+    printed = run.iterations[0].results[0].printed
+    assert "seen 4" in printed
+    assert "\x1b" not in printed

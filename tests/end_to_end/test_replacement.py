@@ -1,0 +1,128 @@
+"""A module is replaced while its assignment runs, and nothing else notices."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+
+import oodida
+from tests.end_to_end.conftest import VEHICLES, System
+
+#: Each says in its value which code made it, so that value and digest can be held together.
+FIRST = "def custom_code(window):\n    return 1\n"
+SECOND = "def custom_code(window):\n    return 2\n"
+SLOW = "import time\ndef custom_code(window):\n    time.sleep(1)\n    return 1\n"
+
+
+def forever(module: str, **changes: object) -> oodida.Assignment:
+    return oodida.Assignment(
+        onboard=oodida.Onboard("custom", module=module, signals="VEHICLE_SPEED", samples=3),
+        offboard=oodida.Offboard("collect"),
+        iterations=1000,
+        **changes,  # type: ignore[arg-type]
+    )
+
+
+def children() -> set[str]:
+    """The processes that this one has started, by number."""
+    tasks = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    return {pid for path in tasks for pid in path.read_text().split()}
+
+
+def test_a_new_generation_takes_effect_at_the_next_call_and_results_are_never_mixed(
+    ada: oodida.Fleet, system: System
+) -> None:
+    processes = children()
+    old = ada.deploy(FIRST, name="m")
+    run = ada.submit(forever("m"))
+    seen = []
+    new = None
+    for iteration in run:
+        seen.append(iteration)
+        if len(seen) == 2:
+            new = ada.deploy(SECOND, name="m")
+        if new is not None and iteration.number > seen[1].number + 60:
+            break
+        if [r.digest for r in iteration.results] == [new.digest] * 3 if new else False:
+            break
+    run.cancel()
+    assert new is not None
+    code = {old.digest: (1, 1), new.digest: (2, 2)}
+    for iteration in seen:
+        assert len({r.digest for r in iteration.results}) == 1
+        for result in iteration.results:
+            assert (result.value, result.generation) == code[result.digest or ""]
+    assert [r.value for r in seen[0].results] == [1, 1, 1]
+    assert [r.value for r in seen[-1].results] == [2, 2, 2]
+    assert [i.number for i in seen] == list(range(1, len(seen) + 1))
+    assert children() == processes  # nothing was restarted
+    del system
+
+
+def test_a_call_that_runs_is_not_touched(ada: oodida.Fleet) -> None:
+    slow = ada.deploy(SLOW, name="m")
+    run = ada.submit(forever("m", vehicles=oodida.Select.ids("car-1")))
+    iterations = iter(run)
+    next(iterations)
+    new = ada.deploy(SECOND, name="m")  # a call of the slow code is under way now
+    digests = []
+    for iteration in iterations:
+        (result,) = iteration.results
+        assert result.value == (1 if result.digest == slow.digest else 2)
+        digests.append(result.digest)
+        if result.digest == new.digest:
+            break
+    run.cancel()
+    assert digests == [slow.digest, new.digest]
+
+
+def test_an_assignment_by_another_user_shows_no_gap_and_no_changed_value(
+    ada: oodida.Fleet, bob: oodida.Fleet
+) -> None:
+    spec = oodida.Assignment(
+        onboard=oodida.Onboard("mean", signals="VEHICLE_SPEED", samples=20),
+        offboard=oodida.Offboard("collect"),
+        iterations=60,
+    )
+    alone = [(i.number, i.value) for i in bob.submit(spec)]
+    ada.deploy(FIRST, name="m")
+    run = ada.submit(forever("m"))
+    beside = bob.submit(spec)
+    replaced = itertools.count()
+    for source in (SECOND, FIRST, SECOND):
+        ada.deploy(source, name="m")
+        next(replaced)
+    together = [(i.number, i.value) for i in beside]
+    run.cancel()
+    assert together == alone
+    assert all(set(i.participation) == set(VEHICLES) for i in beside.iterations)
+    assert all(p.status == "included" for i in beside.iterations for p in i.participation.values())
+
+
+def test_you_read_your_own_writes(ada: oodida.Fleet) -> None:
+    for generation in range(1, 6):
+        source = f"def custom_code(window):\n    return {generation}\n"
+        ada.deploy(source, name="m", wait=False).wait()
+        run = ada.submit(
+            oodida.Assignment(
+                onboard=oodida.Onboard("custom", module="m", signals="VEHICLE_SPEED", samples=1),
+                offboard=oodida.Offboard("collect"),
+            )
+        )
+        assert run.result() == [generation] * 3
+
+
+def test_a_cancelled_assignment_ends_and_leaves_nothing_running(ada: oodida.Fleet) -> None:
+    ada.deploy(SLOW, name="m")
+    run = ada.submit(forever("m"))
+    next(iter(run))
+    run.cancel()
+    for _ in run:
+        pass
+    assert run.ended
+    with pytest.raises(oodida.AssignmentCancelled) as caught:
+        run.result()
+    assert caught.value.code == "cancelled"

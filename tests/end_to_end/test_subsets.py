@@ -1,0 +1,120 @@
+"""Who takes part: all, by ids, by attribute, a seeded sample; and who is missing does not stall."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+import oodida
+from tests.end_to_end.conftest import VEHICLES
+
+
+def count(select: oodida.Select, **changes: object) -> oodida.Assignment:
+    return oodida.Assignment(
+        vehicles=select,
+        onboard=oodida.Onboard("count", signals="VEHICLE_SPEED", samples=5),
+        offboard=oodida.Offboard("sum"),
+        **changes,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(
+    ("select", "expected"),
+    [
+        (oodida.Select.ids(*VEHICLES), VEHICLES),
+        (oodida.Select.ids("car-2"), ["car-2"]),
+        (oodida.Select.where(model="etios"), ["car-1", "car-3"]),
+        (oodida.Select.where(model="etios", year=2020), ["car-3"]),
+    ],
+)
+def test_ids_and_attributes(ada: oodida.Fleet, select: oodida.Select, expected: list[str]) -> None:
+    run = ada.submit(count(select))
+    assert run.result() == 5 * len(expected)
+    assert sorted(run.iterations[0].participation) == sorted(expected)
+
+
+def test_a_seeded_sample_is_the_same_each_time(ada: oodida.Fleet) -> None:
+    select = oodida.Select.sample(2, seed=1, year=2014)
+    runs = [ada.submit(count(select)) for _ in range(2)]
+    for run in runs:
+        run.result()
+    first, second = (sorted(run.iterations[0].participation) for run in runs)
+    assert first == second == ["car-1", "car-2"]
+
+
+def test_an_unknown_vehicle_is_in_the_participation(ada: oodida.Fleet) -> None:
+    run = ada.submit(count(oodida.Select.ids("car-1", "ghost")))
+    assert run.result() == 5
+    (iteration,) = run.iterations
+    assert iteration.participation["car-1"].status == "included"
+    assert iteration.participation["ghost"].status == "unknown"
+
+
+def test_a_vehicle_that_dies_does_not_stall_the_iteration(
+    ada: oodida.Fleet, start_vehicle: Callable[[str], subprocess.Popen[bytes]]
+) -> None:
+    name = f"dying-{ada.user}"
+    process = start_vehicle(name)
+    spec = oodida.Assignment(
+        vehicles=oodida.Select.ids("car-1", name),
+        onboard=oodida.Onboard("count", signals="VEHICLE_SPEED", samples=8, rate_hz=4),
+        offboard=oodida.Offboard("sum"),
+        iterations=2,
+        deadline_s=60,
+    )
+    run = ada.submit(spec)
+    process.kill()  # while it collects the first window
+    assert run.result(timeout_s=40) == 8
+    for iteration in run:
+        assert iteration.participation[name].status == "offline"
+
+
+def test_a_deadline_ends_an_iteration_with_what_is_there(ada: oodida.Fleet) -> None:
+    ada.deploy(
+        "import time\ndef custom_code(window):\n"
+        "    if window[0] < 0:\n        return 0\n    time.sleep(3 if len(window) == 3 else 0)\n"
+        "    return 1\n",
+        name="slow",
+        vehicles=oodida.Select.ids("car-1"),
+    )
+    spec = oodida.Assignment(
+        vehicles=oodida.Select.ids("car-1", "car-2"),
+        onboard=oodida.Onboard("custom", module="slow", signals="VEHICLE_SPEED", samples=2),
+        offboard=oodida.Offboard("collect"),
+        deadline_s=2,
+    )
+    run = ada.submit(spec)  # car-2 was never sent the module, and runs nothing else for it
+    assert run.result() == [1]
+    participation = run.iterations[0].participation
+    assert participation["car-2"].status == "late"
+    assert "2 s" in participation["car-2"].reason
+
+
+def test_nobody_in_time_fails_the_assignment_with_the_participation(ada: oodida.Fleet) -> None:
+    run = ada.submit(
+        oodida.Assignment(
+            onboard=oodida.Onboard("mean", signals="VEHICLE_SPEED", samples=100, rate_hz=1),
+            offboard=oodida.Offboard("mean"),
+            deadline_s=0.5,
+        )
+    )
+    with pytest.raises(oodida.AssignmentFailed) as caught:
+        run.result()
+    assert {v: p["status"] for v, p in caught.value.details["participation"].items()} == (
+        dict.fromkeys(VEHICLES, "late")
+    )
+
+
+def test_a_vehicle_without_the_signal_refuses_its_own_task_only(
+    ada: oodida.Fleet, start_vehicle: Callable[[str], subprocess.Popen[bytes]]
+) -> None:
+    del start_vehicle
+    run = ada.submit(
+        oodida.Assignment(
+            onboard=oodida.Onboard("count", signals=["VEHICLE_SPEED", "ENGINE_RPM"], samples=4),
+            offboard=oodida.Offboard("sum"),
+        )
+    )
+    assert run.result() == {"VEHICLE_SPEED": 12, "ENGINE_RPM": 12}

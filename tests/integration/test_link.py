@@ -1,0 +1,185 @@
+"""The link against a real broker: honest about what was accepted, and back after a break."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+
+from protocol.errors import BadRequest, LinkError, NotConnected
+from protocol.link import Incoming, Link, Outgoing, Will, parse_url
+from protocol.messages import MAX_MESSAGE, new_id
+
+
+def topic() -> str:
+    """One of the test's own."""
+    return f"oodida/v1/analysts/test/events/{new_id()}"
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    async def timed() -> None:
+        async with asyncio.timeout(60):
+            await scenario()
+
+    asyncio.run(timed())
+
+
+def test_what_is_published_arrives_with_its_properties(broker: str) -> None:
+    where = topic()
+
+    async def scenario() -> None:
+        async with Link(broker, new_id(), subscriptions=[where]) as link:
+            await link.publish(
+                Outgoing(where, b"x", "application/cbor", response_topic="a/b", correlation=b"c")
+            )
+            message = await link.receive()
+            message.acknowledge()
+            assert message == Incoming(
+                where, b"x", "application/cbor", "a/b", b"c", message.acknowledge
+            )
+
+    run(scenario)
+
+
+def test_many_publications_at_once_all_arrive_once(broker: str) -> None:
+    where = topic()
+
+    async def scenario() -> None:
+        async with Link(broker, new_id(), subscriptions=[where]) as link:
+            sending = asyncio.gather(
+                *(link.publish(Outgoing(where, str(i).encode())) for i in range(1000))
+            )
+            seen = []
+            for _ in range(1000):
+                message = await link.receive()
+                seen.append(int(message.payload))
+                message.acknowledge()
+            await sending
+            assert sorted(seen) == list(range(1000))
+
+    run(scenario)
+
+
+def test_what_is_not_acknowledged_comes_again_and_waiting_messages_are_bounded(broker: str) -> None:
+    where, name = topic(), new_id()
+
+    async def scenario() -> None:
+        link = Link(broker, name, subscriptions=[where], session_expiry_s=60)
+        async with link, Link(broker, new_id()) as sender:
+            await asyncio.gather(*(sender.publish(Outgoing(where, b"%d" % i)) for i in range(300)))
+            first = await link.receive()
+            assert first.payload == b"0"
+            assert link._inbox.qsize() < 100  # our Receive Maximum holds the rest at the broker
+        async with Link(broker, name, subscriptions=[where], session_expiry_s=60) as again:
+            for i in range(300):
+                message = await again.receive()
+                assert message.payload == b"%d" % i
+                message.acknowledge()
+
+    run(scenario)
+
+
+def test_the_largest_message_passes_and_a_larger_one_is_refused_here(broker: str) -> None:
+    where = topic()
+
+    async def scenario() -> None:
+        async with Link(broker, new_id(), subscriptions=[where]) as link:
+            await link.publish(Outgoing(where, b"x" * MAX_MESSAGE))
+            message = await link.receive()
+            message.acknowledge()
+            assert len(message.payload) == MAX_MESSAGE
+            with pytest.raises(LinkError, match="more than the broker takes"):
+                await link.publish(Outgoing(where, b"x" * (MAX_MESSAGE + 200_000)))
+            await link.publish(Outgoing(where, b"and it goes on"))
+            assert (await link.receive()).payload == b"and it goes on"
+
+    run(scenario)
+
+
+def test_publishing_without_a_connection_raises_and_keeps_nothing(broker: str) -> None:
+    async def scenario() -> None:
+        link = Link(broker, new_id())
+        with pytest.raises(NotConnected):
+            await link.publish(Outgoing(topic(), b"x"))
+
+    run(scenario)
+
+
+def test_a_death_is_told_by_the_will_and_a_goodbye_is_not(broker: str) -> None:
+    where = topic()
+
+    async def scenario() -> None:
+        async with Link(broker, new_id(), subscriptions=[where]) as watcher:
+            will = Will(where, b"died", delay_s=0)
+            async with Link(broker, new_id(), will=lambda: will):
+                pass
+            dying = Link(broker, new_id(), will=lambda: will)
+            async with dying:
+                _cut(dying)
+                message = await watcher.receive()
+                message.acknowledge()
+                assert message.payload == b"died"
+                await dying.wait_up()  # it has come back, so that it can say goodbye
+            assert watcher.receive_nowait() is None
+
+    run(scenario)
+
+
+def test_it_comes_back_by_itself_and_subscribes_again(broker: str) -> None:
+    where = topic()
+
+    async def scenario() -> None:
+        came_up: asyncio.Queue[None] = asyncio.Queue()
+
+        async def up() -> None:
+            came_up.put_nowait(None)
+
+        link = Link(broker, new_id(), subscriptions=[where], on_up=up)
+        async with link, Link(broker, new_id()) as sender:
+            for round_ in range(3):
+                await sender.publish(Outgoing(where, b"%d" % round_))
+                message = await link.receive()
+                message.acknowledge()
+                assert message.payload == b"%d" % round_
+                await came_up.get()
+                _cut(link)
+                await came_up.get()
+                came_up.put_nowait(None)
+
+    run(scenario)
+
+
+def _cut(link: Link) -> None:
+    """Break the connection without a goodbye."""
+    connection = link._connection
+    assert connection is not None
+    connection.abandon()
+
+
+def test_a_publication_that_the_break_overtook_raises(broker: str) -> None:
+    async def scenario() -> None:
+        async with Link(broker, new_id()) as link:
+            sending = asyncio.create_task(link.publish(Outgoing(topic(), b"x" * 1_000_000)))
+            await asyncio.sleep(0)
+            _cut(link)
+            with suppress(NotConnected):  # unless the broker was quicker
+                await sending
+
+    run(scenario)
+
+
+def test_no_broker_is_one_clear_error() -> None:
+    async def scenario() -> None:
+        with pytest.raises(LinkError, match="cannot be reached"):
+            async with Link("mqtt://127.0.0.1:9", new_id(), patience_s=0.5):
+                pass
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("url", ["", "host", "http://a", "mqtt://", "mqtt://a:x", "mqtt://a:99999"])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(BadRequest, match="broker address"):
+        parse_url(url)

@@ -1,0 +1,73 @@
+"""The modules of an edge runtime: newest only, one file a user and name, whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edge_runtime.modules import ModuleStore
+from protocol.module import Environment, Module, Side, digest_of
+
+
+def module(generation: int = 1, user: str = "ada", name: str = "m", text: str = "") -> Module:
+    source = f"def custom_code(w):\n    return {generation}\n{text}"
+    return Module(
+        user_id=user, name=name, side=Side.ONBOARD, generation=generation, source=source,
+        environment=Environment.MINIMAL, digest=digest_of(source, "minimal"),
+    )  # fmt: skip
+
+
+def test_the_files_name_carries_the_users_id(tmp_path: Path) -> None:
+    store = ModuleStore(tmp_path, Side.ONBOARD)
+    store.put(module(user="ada"))
+    store.put(module(user="bob"))
+    assert sorted(p.name for p in tmp_path.glob("*.py")) == ["ada@m.py", "bob@m.py"]
+    assert (tmp_path / "ada@m.py").read_text() == module().source
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=8))
+def test_whatever_the_order_of_arrival_the_newest_is_current(
+    tmp_path: Path, generations: list[int]
+) -> None:
+    folder = tmp_path / uuid.uuid4().hex
+    store = ModuleStore(folder, Side.ONBOARD)
+    for i, generation in enumerate(generations):
+        assert store.put(module(generation)) == (generation >= max(generations[: i + 1]))
+    current = store.get("ada", "m")
+    assert current == module(max(generations))
+    assert ModuleStore(folder, Side.ONBOARD).get("ada", "m") == current
+
+
+def test_what_does_not_fit_its_digest_is_not_taken_over(tmp_path: Path) -> None:
+    store = ModuleStore(tmp_path, Side.ONBOARD)
+    store.put(module())
+    store.put(module(name="other"))
+    store.path("ada", "m").write_text("def custom_code(w):\n    return 'changed'\n")
+    (tmp_path / "broken@x.json").write_text("{")
+    again = ModuleStore(tmp_path, Side.ONBOARD)
+    assert again.get("ada", "m") is None
+    assert again.get("ada", "other") is not None
+
+
+def test_a_module_of_the_other_side_is_not_taken_over(tmp_path: Path) -> None:
+    ModuleStore(tmp_path, Side.ONBOARD).put(module())
+    assert ModuleStore(tmp_path, Side.OFFBOARD).get("ada", "m") is None
+
+
+def test_waiting_ends_with_the_generation_that_is_asked_for(tmp_path: Path) -> None:
+    async def scenario() -> Module:
+        store = ModuleStore(tmp_path, Side.ONBOARD)
+        store.put(module(1))
+        waiting = asyncio.create_task(store.wait("ada", "m", 3))
+        for generation in (2, 3):
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            store.put(module(generation))
+        return await waiting
+
+    assert asyncio.run(scenario()) == module(3)
