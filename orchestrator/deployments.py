@@ -210,6 +210,16 @@ def vehicle_up(turn: Turn, row: EdgeRow) -> None:
         turn.send(topics.modules(row.name, module.user_id, module.name), message, retain=True)
 
 
+def edge_gone(turn: Turn, edge: str) -> None:
+    """A vehicle or worker is lost: nobody waits for its word on a module."""
+    for state in queries.pending_modules(turn.session, edge):
+        state.state = "offline"
+        turn.session.flush()
+        row = queries.deployment(turn.session, state.deployment)
+        if row is not None:
+            turn.event(row.user_id, row.id, event_of(turn, row))
+
+
 def event_of(turn: Turn, row: DeploymentRow) -> DeploymentEvent:
     """Where a deployment stands."""
     deploy = Deploy.model_validate(load(row.request))

@@ -192,8 +192,10 @@ def _presence(turn: Turn, role: str, name: str, message: Incoming) -> None:
     turn.session.flush()
     if role == "vehicles" and seen.online and not was_online:
         deployments.vehicle_up(turn, row)
-    if role == "vehicles" and not seen.online:
-        assignments.vehicle_gone(turn, name)
+    if not seen.online:
+        deployments.edge_gone(turn, name)
+        if role == "vehicles":
+            assignments.vehicle_gone(turn, name)
 
 
 def _report(turn: Turn, address: topics.Address, message: Incoming) -> None:

@@ -18,11 +18,12 @@ standard library, because it is also baked into the sandbox images, where the gu
 from __future__ import annotations
 
 import binascii
-import json
 import math
 import sys
 from array import array
 from collections.abc import Callable
+from json import dumps as write_json  # by name: a module that patches json harms itself only
+from json import loads as read_json
 from typing import Any, Final, NamedTuple
 
 Value = Any
@@ -312,7 +313,7 @@ def encode(tree: Tree) -> tuple[bytes, str]:
         import cbor2
 
         return cbor2.dumps(tree), CBOR
-    return json.dumps(tree, separators=(",", ":"), ensure_ascii=False).encode(), JSON
+    return write_json(tree, separators=(",", ":"), ensure_ascii=False).encode(), JSON
 
 
 def decode(data: bytes, content_type: str, *, depth: int = 64) -> Tree:
@@ -372,7 +373,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _parse(data: bytes, constant: Callable[[str], Any]) -> Tree:
     try:
-        return json.loads(data.decode(), parse_constant=constant, object_pairs_hook=_unique)
+        return read_json(data.decode(), parse_constant=constant, object_pairs_hook=_unique)
     except ValueProblem:
         raise
     except RecursionError:
@@ -387,7 +388,7 @@ def to_text(tree: Tree) -> bytes:
     def plain(node: Any) -> dict[str, str]:
         return {"~b": binascii.b2a_base64(node, newline=False).decode()}
 
-    return json.dumps(tree, separators=(",", ":"), ensure_ascii=False, default=plain).encode()
+    return write_json(tree, separators=(",", ":"), ensure_ascii=False, default=plain).encode()
 
 
 def from_text(data: bytes) -> Tree:
@@ -403,7 +404,7 @@ def from_text(data: bytes) -> Tree:
         return node
 
     try:
-        return json.loads(data.decode(), parse_constant=_no_constant, object_pairs_hook=pairs)
+        return read_json(data.decode(), parse_constant=_no_constant, object_pairs_hook=pairs)
     except ValueProblem:
         raise
     except RecursionError:

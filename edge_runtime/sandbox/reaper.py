@@ -6,6 +6,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,9 @@ from edge_runtime.sandbox.engine import EngineFailure, Engines, Found, label
 
 log = logging.getLogger(__name__)
 
+#: How long an ended container is left lying, in seconds. Removing one takes the engine nearly as
+#: long as starting one; in a moment it is in nobody's way, neither here nor in the next vehicle.
+DELAY_S: Final = 1.0
 _TRIES: Final = 3
 _PAUSE_S: Final = 0.5
 
@@ -43,14 +47,14 @@ class Reaper:
 
     def __init__(self, engines: Engines, owner: str, instance: str) -> None:
         self._engines, self._owner, self._instance = engines, owner, instance
-        self._names: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._names: queue.SimpleQueue[tuple[float, str] | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="sandbox-reaper", daemon=True)
         self._thread.start()
 
     def take(self, name: str) -> None:
         """Remove this container soon. It may never have come to be."""
-        self._names.put(name)
+        self._names.put((time.monotonic() + DELAY_S, name))
 
     def close(self) -> None:
         """Remove what is left of this instance, and return when all of it is gone."""
@@ -66,7 +70,9 @@ class Reaper:
 
     def _work(self) -> None:
         self._reap_leftovers()
-        while (name := self._names.get()) is not None:
+        while (taken := self._names.get()) is not None:
+            due, name = taken
+            self._stopping.wait(max(0.0, due - time.monotonic()))
             self._remove(name)
 
     def _remove(self, name: str) -> None:

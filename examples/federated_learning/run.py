@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 SIGNALS = ["VEHICLE_SPEED", "ENGINE_RPM", "THROTTLE", "ENGINE_LOAD"]
 
 
-def learn(fleet: oodida.Fleet, rounds: int, samples: int = 200) -> oodida.Run:
+def learn(fleet: oodida.Fleet, rounds: int, samples: int = 400) -> oodida.Run:
     """Deploy both modules and start the rounds."""
     fleet.deploy(HERE / "train.py", name="train")
     fleet.deploy(HERE / "average.py", name="average", to="cloud")

@@ -7,8 +7,8 @@ sample leaves the vehicle; only the four weights, the loss before training, and 
 import math
 from typing import Any
 
-STEPS = 20
-RATE = 0.5
+STEPS = 40
+RATE = 2.0
 SCALE = {"ENGINE_RPM": 3000.0, "THROTTLE": 50.0, "ENGINE_LOAD": 50.0}
 FAST_KMH = 50.0
 

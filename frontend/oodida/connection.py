@@ -66,6 +66,7 @@ class Connection:
                 topics.own_events(self.user),
             ],
             on_up=self._on_up,
+            patience_s=5.0,
         )
 
     async def _open(self) -> None:

@@ -29,7 +29,7 @@ from typing import Any, Final, NoReturn
 
 _HERE: Final = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - 10 ms of imports
 # Last, so that nothing here or in the libraries can stand in for the standard library.
-sys.path += [_HERE, f"{_HERE}/lib"]
+sys.path += [place for place in (_HERE, f"{_HERE}/lib") if place not in sys.path]
 
 from protocol import values, verification  # noqa: E402 - after the path it is found on
 
@@ -309,6 +309,11 @@ def _call(request: bytes) -> dict[str, Any]:
         return {"kind": "error", "fault": verification.fault(error)}
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """The program: serve one call, end."""
     main(sys.argv[1:])
     os._exit(0)  # nothing is left to tidy up, and the container ends with us
+
+
+if __name__ == "__main__":
+    run()

@@ -110,6 +110,13 @@ def module_states(session: Session, deployment: str) -> Sequence[ModuleStateRow]
     return session.scalars(rows.order_by(ModuleStateRow.edge)).all()
 
 
+def pending_modules(session: Session, edge: str) -> Sequence[ModuleStateRow]:
+    """The deployments that a vehicle or worker has not answered yet."""
+    return session.scalars(
+        select(ModuleStateRow).where(ModuleStateRow.edge == edge, ModuleStateRow.state == "pending")
+    ).all()
+
+
 def deployment(session: Session, id_: str) -> DeploymentRow | None:
     """One deployment."""
     return session.get(DeploymentRow, id_)

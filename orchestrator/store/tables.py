@@ -59,7 +59,7 @@ class ModuleStateRow(Base):
     __tablename__ = "module_states"
 
     deployment: Mapped[str] = mapped_column(NAME, primary_key=True)
-    edge: Mapped[str] = mapped_column(NAME, primary_key=True)
+    edge: Mapped[str] = mapped_column(NAME, primary_key=True, index=True)
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text)
 

@@ -17,7 +17,7 @@ from protocol.assignment import Attribute
 
 VEHICLES = ("car-1", "car-2", "car-3")
 #: Short, so that a module that hangs does not hold a test up.
-LIMITS = {"time_s": 4, "cpu_s": 2, "memory_mb": 128}
+LIMITS = {"time_s": 6, "cpu_s": 2, "memory_mb": 128}
 
 
 class System(NamedTuple):
@@ -84,7 +84,7 @@ def start_vehicle(system: System) -> Iterator[Callable[[str], subprocess.Popen[b
         )  # fmt: skip
         started.append(process)
         assert process.stdout is not None
-        assert os.read(process.stdout.fileno(), 100) == b"ready\n"
+        assert os.read(process.stdout.fileno(), 100).strip() == b"ready"
         return process
 
     yield start

@@ -15,11 +15,11 @@ FORK_BOMB = """import os
 #: What the module does when it is in earnest. On trial it is given 100 samples, and behaves.
 CASES = {
     "loops": ("while True:\n        pass", "limit", "cpu limit of 2 s"),
-    "sleeps": ("import time\n    time.sleep(600)", "limit", "time limit of 4 s"),
-    "eats memory": ("x = bytearray(10**9)\n    return len(x)", "limit", "memory limit of 128 MiB"),
+    "sleeps": ("import time\n    time.sleep(600)", "limit", "time limit of 6 s"),
+    "eats memory": ("x = bytearray(10**9)\n    return len(x)", "limit", "memory limit of 128 MB"),
     "forks": (FORK_BOMB, "limit", "limit"),
     "floods output": ("while True:\n        print('x' * 10_000)", "limit", "output limit"),
-    "exits": ("import os\n    os._exit(0)", "crashed", "status 0"),
+    "exits": ("import os\n    os._exit(0)", "crashed", "ended its process"),
     "raises": (
         "x = {}\n    return x['speed']",
         "crashed",
@@ -27,7 +27,7 @@ CASES = {
     ),
     "returns what may not travel": ("return {1, 2}", "crashed", "set"),
     "returns too much": ("return 'x' * 3_000_000", "limit", "value_size limit"),
-    "crashes the interpreter": ("import ctypes\n    ctypes.string_at(0)", "crashed", "signal"),
+    "crashes the interpreter": ("import ctypes\n    ctypes.string_at(0)", "crashed", "SIGSEGV"),
 }
 MODULE = "def custom_code(window):\n    if len(window) == 100:\n        return 0\n    {}\n"
 

@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 from tests.end_to_end.conftest import VEHICLES
 
 EXAMPLE = ROOT / "examples" / "federated_learning"
-ROUNDS, SAMPLES = 6, 200
+ROUNDS, SAMPLES = 6, 400
 
 
 def fedavg_in_one_process(signals: list[str], rounds: int) -> tuple[list[float], list[float]]:
@@ -37,8 +37,8 @@ def fedavg_in_one_process(signals: list[str], rounds: int) -> tuple[list[float],
             z = x @ weights
             measured.append(np.mean(np.logaddexp(0, z) - y * z))
             own = weights.copy()
-            for _ in range(20):
-                own -= 0.5 * x.T @ (1 / (1 + np.exp(-(x @ own))) - y) / SAMPLES
+            for _ in range(40):
+                own -= 2.0 * x.T @ (1 / (1 + np.exp(-(x @ own))) - y) / SAMPLES
             models.append(own)
             sizes.append(SAMPLES)
         weights = np.average(models, axis=0, weights=sizes)

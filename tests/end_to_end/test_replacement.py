@@ -83,6 +83,7 @@ def test_an_assignment_by_another_user_shows_no_gap_and_no_changed_value(
     ada: oodida.Fleet, bob: oodida.Fleet
 ) -> None:
     spec = oodida.Assignment(
+        vehicles=oodida.Select.ids(*VEHICLES),
         onboard=oodida.Onboard("mean", signals="VEHICLE_SPEED", samples=20),
         offboard=oodida.Offboard("collect"),
         iterations=60,

@@ -95,6 +95,7 @@ def test_a_deadline_ends_an_iteration_with_what_is_there(ada: oodida.Fleet) -> N
 def test_nobody_in_time_fails_the_assignment_with_the_participation(ada: oodida.Fleet) -> None:
     run = ada.submit(
         oodida.Assignment(
+            vehicles=oodida.Select.ids(*VEHICLES),
             onboard=oodida.Onboard("mean", signals="VEHICLE_SPEED", samples=100, rate_hz=1),
             offboard=oodida.Offboard("mean"),
             deadline_s=0.5,

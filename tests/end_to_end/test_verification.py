@@ -10,7 +10,7 @@ import oodida
 from oodida.deployment import Deployment
 from protocol.errors import SourceTooLarge, UnknownEnvironment, UnknownVehicle
 from protocol.messages import Deploy, new_id
-from tests.end_to_end.conftest import System
+from tests.end_to_end.conftest import VEHICLES, System
 
 REFUSED = {
     "syntax": ("x = 1\ndef custom_code(w)\n    return 1\n", "syntax_error", 2),
@@ -83,7 +83,7 @@ def test_a_refused_replacement_leaves_the_old_generation_in_place(ada: oodida.Fl
         ada.deploy("def custom_code(w):\n    return object()\n", name="m")
     (module,) = ada.modules()
     assert (module.name, module.generation) == ("m", 1)
-    assert set(module.states.values()) == {"ready"}
+    assert {module.states[vehicle] for vehicle in VEHICLES} == {"ready"}
 
 
 def test_an_example_is_what_the_module_is_tried_with(ada: oodida.Fleet) -> None:

@@ -78,6 +78,9 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("deployment", "edge"),
     )
+    with op.batch_alter_table("module_states", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_module_states_edge"), ["edge"], unique=False)
+
     op.create_table(
         "modules",
         sa.Column("user_id", sa.String(length=64), nullable=False),
@@ -140,6 +143,9 @@ def downgrade() -> None:
     op.drop_table("tasks")
     op.drop_table("outbox")
     op.drop_table("modules")
+    with op.batch_alter_table("module_states", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_module_states_edge"))
+
     op.drop_table("module_states")
     op.drop_table("iterations")
     op.drop_table("edges")
