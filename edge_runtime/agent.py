@@ -45,7 +45,9 @@ from protocol.version import VERSION
 
 log = logging.getLogger(__name__)
 
-SESSION_EXPIRY_S: Final = 24 * 3600
+#: A vehicle's orders wait at the broker while it is away. A worker's must not: a member of a share
+#: that is away with a living session keeps its part of the messages from the other members.
+SESSION_EXPIRY_S: Final = {"vehicles": 24 * 3600, "workers": 0}
 #: How many orders are remembered, so that one that comes twice is carried out once.
 REMEMBERED: Final = 10_000
 
@@ -86,7 +88,7 @@ class Agent:
             settings.url,
             f"{settings.role}-{settings.name}",
             subscriptions=self._subscriptions(),
-            session_expiry_s=SESSION_EXPIRY_S,
+            session_expiry_s=SESSION_EXPIRY_S[settings.role],
             will=self._will,
             on_up=self._on_up,
             patience_s=None,

@@ -23,7 +23,6 @@ from protocol.messages import (
     IterationEvent,
     OffboardOrder,
     OnboardOrder,
-    Participation,
     ProgressEvent,
     Result,
     TaskReport,
@@ -31,6 +30,7 @@ from protocol.messages import (
 )
 from protocol.module import Side
 from protocol.outcome import Outcome
+from protocol.participation import Participation
 
 
 def spec_of(row: AssignmentRow) -> Assignment:

@@ -8,8 +8,8 @@ from typing import Final
 from orchestrator.consistency import Made, choose
 from protocol.assignment import Assignment
 from protocol.lifecycle import TaskState
-from protocol.messages import Participation, ParticipationStatus
 from protocol.outcome import Kind, Outcome
+from protocol.participation import Participation, Status
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class GiveUp:
 
 Step = Wait | AskAgain | Combine | GiveUp
 
-_BLAME: Final[dict[Kind, ParticipationStatus]] = {
+_BLAME: Final[dict[Kind, Status]] = {
     Kind.MODULE_ERROR: "crashed",
     Kind.CONTRACT_BROKEN: "crashed",
     Kind.ENGINE_FAILURE: "crashed",

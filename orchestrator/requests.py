@@ -33,7 +33,6 @@ from protocol.messages import (
     ListModules,
     ListVehicles,
     ModuleInfo,
-    Participation,
     Presence,
     Reply,
     Request,
@@ -41,6 +40,7 @@ from protocol.messages import (
     VehicleInfo,
 )
 from protocol.module import Environment, Side
+from protocol.participation import Participation
 
 #: One page of history, in iterations and in bytes of what the vehicles returned.
 PAGE: Final = 100

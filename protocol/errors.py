@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from protocol.participation import Participation
 
 
 class OodidaError(Exception):
@@ -22,6 +25,14 @@ class OodidaError(Exception):
     def message(self) -> str:
         """The sentence for people."""
         return str(self.args[0])
+
+    @property
+    def participation(self) -> dict[str, Participation]:
+        """Why each vehicle is in or out, where the error is about an iteration; else empty."""
+        from protocol.participation import Participation  # errors alone need no pydantic
+
+        told = self.details.get("participation", {})
+        return {vehicle: Participation.model_validate(p) for vehicle, p in told.items()}
 
 
 class BadRequest(OodidaError):

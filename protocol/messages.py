@@ -20,6 +20,7 @@ from protocol.errors import BadRequest
 from protocol.lifecycle import AssignmentState, DeploymentState, TaskState
 from protocol.module import Digest, Environment, Module, Name, Side
 from protocol.outcome import Frozen, Kind, Outcome
+from protocol.participation import Participation
 from protocol.values import Tree
 
 #: Largest message in bytes, and largest sum of the vehicles' values in one off-board task.
@@ -29,10 +30,6 @@ MAX_RESULTS: Final = 5 * 1024 * 1024
 Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Reason = Annotated[str, Field(max_length=4000)]
-ParticipationStatus = Literal[
-    "included", "offline", "unknown", "late", "refused", "crashed", "limit", "wrong_code",
-    "cancelled",
-]  # fmt: skip
 
 
 def new_id() -> str:
@@ -365,13 +362,6 @@ class Reply(Frozen):
 
 
 # --- events: what analysts are told -----------------------------------------------------------
-
-
-class Participation(Frozen):
-    """Whether a vehicle is in an iteration's value, and why not."""
-
-    status: ParticipationStatus
-    reason: Reason = ""
 
 
 class Result(Frozen):

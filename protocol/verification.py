@@ -23,6 +23,10 @@ FILE: Final = "custom_code.py"
 _FORM_ERRORS: Final = (TypeError, KeyError, IndexError, AttributeError, ValueError)
 
 
+#: The lines of the source loaded last. `linecache` could not be imported once descriptors run out.
+_lines: list[str] = []
+
+
 class Refusal(Exception):
     """The source is no module; with the line to look at, and a stable code."""
 
@@ -53,6 +57,7 @@ def load(source: str) -> Entry:
         raise Refusal("syntax_error", f"{type(e).__name__}: {e.msg}", e.lineno) from None
     except (ValueError, RecursionError, MemoryError) as e:  # NUL bytes; nesting beyond the parser
         raise Refusal("syntax_error", f"the source cannot be parsed: {e}") from None
+    _lines[:] = source.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     module = types.ModuleType(FUNCTION)
     module.__file__ = FILE
     vars(module)["__loader__"] = _Loader(source)
@@ -126,21 +131,22 @@ def _accepts(bind: Callable[..., Any], count: int) -> bool:
     return True
 
 
+def _line_of_source(number: int) -> str:
+    return _lines[number - 1] if 0 < number <= len(_lines) else ""
+
+
 def fault(error: BaseException) -> dict[str, Any]:
     """An error's type, message and the module's own lines: a `protocol.outcome.Fault` as a dict."""
-    import linecache
-
     lines = []
     trace = error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
         if code.co_filename == FILE:
-            text = linecache.getline(FILE, trace.tb_lineno, trace.tb_frame.f_globals)
             lines.append(
                 {
                     "number": trace.tb_lineno,
                     "function": code.co_name[:200],
-                    "text": text.strip()[:500],
+                    "text": _line_of_source(trace.tb_lineno).strip()[:500],
                 }
             )
         trace = trace.tb_next

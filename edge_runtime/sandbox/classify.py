@@ -68,7 +68,7 @@ def classify(seen: Seen, limits: Limits) -> Outcome:
     if seen.stop is Stop.CANCELLED:
         return Outcome(kind=Kind.REFUSED, reason="cancelled")
     if seen.ending is not None and seen.ending.oom_killed:
-        return _exceeded(Limit.MEMORY, limits)
+        return _exceeded(Limit.MEMORY, limits, limits.memory_mb)
     if seen.stop is Stop.TIME:
         return _exceeded(Limit.TIME, limits)
     if seen.stop is Stop.OUTPUT:

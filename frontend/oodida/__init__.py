@@ -21,7 +21,8 @@ from protocol.errors import (
     ModuleRefused,
     OodidaError,
 )
-from protocol.messages import Participation, VehicleInfo
+from protocol.messages import VehicleInfo
+from protocol.participation import Participation
 from protocol.version import VERSION
 
 __version__ = VERSION

@@ -26,9 +26,9 @@ from protocol.messages import (
     Event,
     History,
     IterationEvent,
-    Participation,
     ProgressEvent,
 )
+from protocol.participation import Participation
 from protocol.values import Value
 
 #: Events tell of iterations at once; this often is asked whether one was missed.
@@ -113,8 +113,8 @@ class Run:
     def result(self, timeout_s: float | None = None) -> Value:
         """The last iteration's value, when the assignment has ended.
 
-        Raises AssignmentFailed with the reason if it failed (its ``details["participation"]`` says
-        why each vehicle is missing), AssignmentCancelled if it was cancelled, and RequestTimeout
+        Raises AssignmentFailed with the reason if it failed (its ``participation`` says why each
+        vehicle is missing), AssignmentCancelled if it was cancelled, and RequestTimeout
         if it has not ended within ``timeout_s``.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s

@@ -89,10 +89,12 @@ def _read(count: int) -> bytes:
     return bytes(data)
 
 
-def _write(descriptor: int, data: bytes) -> None:
+def _write(
+    descriptor: int, data: bytes, write: Callable[[int, memoryview], int] = os.write
+) -> None:
     view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    while view:  # with the `os.write` of the start: the module may put something in its place
+        view = view[write(descriptor, view) :]
 
 
 class _Supervisor:
@@ -102,6 +104,7 @@ class _Supervisor:
         self.time_s, self.output, self.answer_size = time_s, output, answer
         self.answer, self.trace = bytearray(), bytearray()
         self.printed = 0
+        self.counters = {name: _Counter(*where) for name, where in _COUNTERS.items()}
         self.stopped: str | None = None  # the limit for which we stopped the child
         self.status: int | None = None  # as waitpid gives it
         self.cpu_s = 0.0
@@ -181,9 +184,9 @@ class _Supervisor:
 
     def _counted(self) -> str | None:
         """The limit of which the kernel says that it was hit, whatever the module made of it."""
-        if _counter("oom_kills"):
+        if self.counters["oom_kills"].read():
             return "memory"
-        return "processes" if _counter("forks_refused") else None
+        return "processes" if self.counters["forks_refused"].read() else None
 
     def _reap(self) -> None:
         """Take the end of the child, and of orphans that were left to us."""
@@ -217,7 +220,7 @@ class _Supervisor:
             "cpu_s": self.cpu_s,
             "printed": self.printed,
             "at": self._place(),
-            **{name: _counter(name) for name in _COUNTERS},
+            **{name: counter.read(patient=True) for name, counter in self.counters.items()},
         }
         return json.dumps(seen).encode() + b"\n" + bytes(self.answer)
 
@@ -231,24 +234,37 @@ class _Supervisor:
         return None
 
 
-def _counter(name: str) -> int | None:
-    """What the kernel counted for this container; None where that cannot be seen."""
-    v1, v2, word = _COUNTERS[name]
-    if os.getpid() != 1:
-        return None  # not in a container: these would be somebody else's
-    for place in (v1, v2):
-        try:
-            with open(f"/sys/fs/cgroup/{place}", encoding="ascii") as file:  # noqa: PTH123
-                pairs = (line.split() for line in file)
-                return next((int(pair[-1]) for pair in pairs if not word or pair[0] == word), None)
-        except (OSError, ValueError):
-            continue
-    return None
+class _Counter:
+    """A number that the kernel keeps for this container."""
+
+    def __init__(self, v1: str, v2: str, word: str) -> None:
+        self.word = word
+        self.descriptor: int | None = None
+        if os.getpid() != 1:
+            return  # not in a container: it would be somebody else's
+        for place in (v1, v2):
+            with suppress(OSError):
+                self.descriptor = os.open(f"/sys/fs/cgroup/{place}", os.O_RDONLY)
+                return
+
+    def read(self, *, patient: bool = False) -> int | None:
+        """The number; None where it cannot be seen. Out of memory, even this takes patience."""
+        for _ in range(20 if patient else 1):
+            if self.descriptor is None:
+                return None
+            with suppress(OSError, ValueError):
+                lines = os.pread(self.descriptor, 4096, 0).decode().splitlines()
+                return next(
+                    (int(line.split()[-1]) for line in lines if self.word in ("", line.split()[0])),
+                    None,
+                )
+            time.sleep(0.005)
+        return None
 
 
 def _be_the_module(request: bytes, cpu_s: int, answer: int, printed: int, trace: int) -> NoReturn:
     """The child: call the module, write the answer, end. Never returns into the supervisor."""
-    write, leave = _write, os._exit  # the module may put something else in their places
+    write, leave = _write, os._exit
     try:
         answer = _take_descriptors(answer, printed, trace)
         signal.set_wakeup_fd(-1)

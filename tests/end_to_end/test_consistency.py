@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pytest
 
 import oodida
+from tests.end_to_end.conftest import VEHICLES
 
 OLD = "def custom_code(window):\n    return 1\n"
 NEW = "def custom_code(window):\n    return 2\n"
@@ -25,6 +26,7 @@ def mixed(fleet: oodida.Fleet, consistency: str, wanted: dict[str, str]) -> Mixe
     old = fleet.deploy(OLD, name="m")
     run = fleet.submit(
         oodida.Assignment(
+            vehicles=oodida.Select.ids(*VEHICLES),
             onboard=oodida.Onboard("custom", module="m", signals="VEHICLE_SPEED", samples=2),
             offboard=oodida.Offboard("collect"),
             iterations=100,
@@ -42,7 +44,7 @@ def mixed(fleet: oodida.Fleet, consistency: str, wanted: dict[str, str]) -> Mixe
         if found == wanted and (consistency == "pinned" or after.get("car-1") != old.digest):
             run.cancel()
             return Mixed(iteration, old.digest, new.digest)
-        assert iteration.number < 60
+        assert iteration.number < 20
     raise AssertionError("the assignment ended")
 
 

@@ -48,9 +48,9 @@ def test_on_board(ada: oodida.Fleet, case: str) -> None:
     run = ada.submit(spec("bad"))
     with pytest.raises(oodida.AssignmentFailed) as caught:
         run.result(timeout_s=60)
-    participation = caught.value.details["participation"]["car-1"]
-    assert participation["status"] == status
-    assert reason in participation["reason"]
+    participation = caught.value.participation["car-1"]
+    assert participation.status == status
+    assert reason in participation.reason
     assert ada.submit(spec("good")).result() == [4]
 
 

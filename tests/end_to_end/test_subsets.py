@@ -103,7 +103,7 @@ def test_nobody_in_time_fails_the_assignment_with_the_participation(ada: oodida.
     )
     with pytest.raises(oodida.AssignmentFailed) as caught:
         run.result()
-    assert {v: p["status"] for v, p in caught.value.details["participation"].items()} == (
+    assert {v: p.status for v, p in caught.value.participation.items()} == (
         dict.fromkeys(VEHICLES, "late")
     )
 

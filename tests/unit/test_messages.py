@@ -26,7 +26,6 @@ from protocol.messages import (
     ModuleMessage,
     OffboardOrder,
     OnboardOrder,
-    Participation,
     Reply,
     Result,
     Submit,
@@ -34,6 +33,7 @@ from protocol.messages import (
 )
 from protocol.module import Environment, Module, Side, digest_of
 from protocol.outcome import Kind, Outcome
+from protocol.participation import Participation
 
 KINDS: list[Any] = [ORDER, REPORT, REQUEST, EVENT, MODULE]
 

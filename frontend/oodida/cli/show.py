@@ -105,8 +105,8 @@ def error_of(error: OodidaError, *, json_wanted: bool) -> None:
         Text.assemble(("error ", "bold red"), (error.code, "red"), ": ", text(error.message, 2000))
     )
     if isinstance(error, AssignmentFailed):
-        for vehicle, why in error.details.get("participation", {}).items():
-            err.print(Text("  ") + text(f"{vehicle}: {why['status']} {why.get('reason', '')}", 500))
+        for vehicle, why in error.participation.items():
+            err.print(Text("  ") + text(f"{vehicle}: {why.status} {why.reason}", 500))
 
 
 def deployment(made: Deployment) -> dict[str, Any]:
