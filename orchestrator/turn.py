@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy.orm import Session
 
-from orchestrator.store import queries
+from orchestrator.store import Session, queries
 from orchestrator.store.tables import EdgeRow
 from protocol import messages, topics, values
 from protocol.assignment import Known

@@ -7,7 +7,7 @@ the mark of what JSON lacks::
     {"~t": [...]}                     a tuple
     {"~f": "nan" | "inf" | "-inf"}    a float that JSON cannot write
     {"~a": [dtype, shape, bytes]}     an array, little-endian, C order
-    {"~d": {...}}                     a dict that would look like a mark
+    {"~d": [key, value]}              a dict that would look like a mark
     {"~b": base64}                    bytes, in JSON text only
 
 A tree without bytes is written as JSON, one with bytes as CBOR (RFC 8949). The file needs only the
@@ -138,7 +138,9 @@ class _Packer:
                 raise ValueProblem(f"{where} has the key {key!r:.60}; keys must be str")
             name = _text(str(key), where)
             packed[name] = self.pack(item, depth + 1, f"{where}[{name!r:.60}]")
-        return {"~d": packed} if len(packed) == 1 and not MARKS.isdisjoint(packed) else packed
+        if len(packed) == 1 and not MARKS.isdisjoint(packed):
+            return {"~d": [item for pair in packed.items() for item in pair]}
+        return packed
 
 
 def _text(text: str, where: str) -> str:
@@ -214,14 +216,18 @@ def _open_mark(node: dict[Any, Any]) -> dict[Any, Any] | list[Any] | None:
     inner = node[mark]
     if mark == "~t" and isinstance(inner, list):
         return inner
-    if mark == "~d" and isinstance(inner, dict) and len(inner) == 1 and next(iter(inner)) in MARKS:
-        return inner
+    if mark == "~d" and isinstance(inner, list) and len(inner) == 2 and _is_mark(inner[0]):
+        return inner[1:]
     if mark == "~f" and isinstance(inner, str) and inner in _FLOATS:
         return None
     if mark == "~a" and isinstance(inner, list) and len(inner) == 3:
         _check_array(*inner)
         return None
     raise ValueProblem(f"the mark {mark} does not hold what it should")
+
+
+def _is_mark(key: Any) -> bool:
+    return isinstance(key, str) and key in MARKS
 
 
 def _check_array(dtype: Any, shape: Any, data: Any) -> None:
@@ -253,7 +259,7 @@ def unpack(tree: Tree, arrays: Callable[[str, list[int], bytes], Any] | None = N
         if mark == "~a":
             return make(*inner)
         if mark == "~d":
-            return {key: unpack(item, make) for key, item in inner.items()}
+            return {inner[0]: unpack(inner[1], make)}
     return {key: unpack(item, make) for key, item in tree.items()}
 
 
