@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import sys
@@ -26,12 +27,11 @@ def _attribute(text: str) -> tuple[str, Attribute]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    for kind in (int, float):
-        try:
-            return name, kind(value)
-        except ValueError:
-            continue
-    return name, {"true": True, "false": False}.get(value.lower(), value)
+    try:
+        read = json.loads(value)
+    except ValueError:
+        return name, value
+    return name, read if isinstance(read, str | int | float) else value
 
 
 def _image(text: str) -> tuple[Environment, str]:
@@ -92,7 +92,8 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--attribute", type=_attribute, action="append", default=[], metavar="NAME=VALUE",
-        help="what analysts may select the vehicle by; may be given several times",
+        help="what analysts may select the vehicle by: text, or JSON for a number or true; "
+        "may be given several times",
     )  # fmt: skip
     made.add_argument(
         "--image", type=_image, action="append", default=[], metavar="ENVIRONMENT=IMAGE",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -34,6 +35,7 @@ from protocol.messages import (
     OnboardOrder,
     Presence,
     TaskReport,
+    Verdict,
     VerifyOrder,
     VerifyReport,
     new_id,
@@ -173,6 +175,8 @@ class Agent:
                     pass
         except BadRequest as problem:
             log.warning("dropped a message on %s: %s", message.topic, problem)
+        except Exception:  # one message, whatever it holds or the disk says, must not end the rest
+            log.exception("a message on %s could not be handled", message.topic)
 
     def _order(self, message: Incoming) -> None:
         order = messages.decode(ORDER, message.payload, message.content_type)
@@ -228,7 +232,12 @@ class Agent:
         )
 
     async def _verify(self, order: VerifyOrder) -> None:
-        verdict = await self._runner.verify(order)
+        try:
+            verdict = await self._runner.verify(order)
+        except Exception as bug:
+            log.exception("module %s could not be tried", order.module.name)
+            reason = f"the worker failed on it: {type(bug).__name__}"
+            verdict = Verdict(ok=False, code="engine_failure", reason=reason)
         report = VerifyReport(id=new_id(), order=order.id, verdict=verdict)
         self._reporter.report(report.id, report)
 
@@ -245,11 +254,14 @@ class Agent:
             raise BadRequest("the module is not the one of its topic")
         if module.side is not self._side:
             raise BadRequest(f"an {module.side.value} module has no place here")
-        there = module.environment in self._settings.environments
-        if there and not self._modules.put(module):
-            return  # a newer one is here
-        missing = f"there is no image for the environment {module.environment.value} here"
-        self._report_module(module, "" if there else missing)
+        why_not = ""
+        if module.environment not in self._settings.environments:
+            why_not = f"there is no image for the environment {module.environment.value} here"
+            self._modules.refuse(module, why_not)
+        elif not self._modules.put(module):
+            newest = self._modules.get(module.user_id, module.name)
+            why_not = f"generation {newest.generation if newest else 0} is here, which is newer"
+        self._report_module(module, why_not)
 
     def _report_module(self, module: Module, problem: str) -> None:
         report = ModuleReport(
@@ -276,7 +288,9 @@ class _SessionCounter:
             self.current = 0
 
     def next(self) -> int:
-        self.current += 1
+        # The clock takes over where the file was lost: a number that is lower than one the cloud
+        # has seen would make every birth look like the past.
+        self.current = max(self.current + 1, int(time.time()))
         new = self._path.with_suffix(".new")
         new.write_text(str(self.current))
         new.replace(self._path)

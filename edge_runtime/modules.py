@@ -11,6 +11,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from protocol.errors import ModuleRefused
 from protocol.module import Module, Side
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class ModuleStore:
     def __init__(self, folder: Path, side: Side) -> None:
         self._folder, self._side = folder, side
         self._modules: dict[tuple[str, str], Module] = {}
+        self._refused: dict[tuple[str, str], tuple[int, str]] = {}
         self._changed = asyncio.Event()
         folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(folder.glob(f"*{SEPARATOR}*.json")):
@@ -48,18 +50,32 @@ class ModuleStore:
         if newest != module:
             self._write(module)
             self._modules[module.user_id, module.name] = module
-            self._changed.set()
-            self._changed = asyncio.Event()
+            self._wake()
         return True
 
+    def refuse(self, module: Module, reason: str) -> None:
+        """Remember that a module came which cannot be run here."""
+        self._refused[module.user_id, module.name] = (module.generation, reason)
+        self._wake()
+
     async def wait(self, user: str, name: str, generation: int) -> Module:
-        """The module, as soon as its generation is at least the one given."""
+        """The module, as soon as its generation is at least the one given.
+
+        Raises ModuleRefused if the one that came cannot be run here.
+        """
         while True:
             changed = self._changed
             module = self.get(user, name)
             if module is not None and module.generation >= generation:
                 return module
+            refused, reason = self._refused.get((user, name), (0, ""))
+            if refused >= max(generation, 1):
+                raise ModuleRefused(f"generation {refused} of {name} was refused: {reason}")
             await changed.wait()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def path(self, user: str, name: str) -> Path:
         """Where a module's source lies."""

@@ -95,7 +95,7 @@ class Runner:
             Call(
                 source=module.source,
                 environment=module.environment,
-                argument=order.example,
+                argument=_checked(order.example),
                 verify=module.side,
                 labels={"task": order.id},
             )
@@ -179,11 +179,17 @@ def _guarded(method: Callable[[], Any], limits: Limits) -> Outcome:
         fault = Fault(type="MethodError", message=str(error)[:2000])
         return Outcome(kind=Kind.MODULE_ERROR, fault=fault)
     except values.TooLarge as problem:
-        return Outcome(kind=Kind.CONTRACT_BROKEN, reason=str(problem))
+        return _too_large(limits, None, str(problem))
+    except values.ValueProblem as problem:
+        return Outcome(kind=Kind.CONTRACT_BROKEN, reason=str(problem)[:2000])
     size = len(values.encode(tree)[0])
     if size > limits.value.size:
-        exceeded = Exceeded(
-            limit=Limit.VALUE_SIZE, configured=limits.value.size, seen=size, unit="bytes"
-        )
-        return Outcome(kind=Kind.LIMIT_EXCEEDED, exceeded=exceeded)
+        return _too_large(limits, size, "")
     return Outcome(kind=Kind.VALUE, value=tree, seconds=time.monotonic() - started)
+
+
+def _too_large(limits: Limits, size: int | None, reason: str) -> Outcome:
+    exceeded = Exceeded(
+        limit=Limit.VALUE_SIZE, configured=limits.value.size, seen=size, unit="bytes"
+    )
+    return Outcome(kind=Kind.LIMIT_EXCEEDED, exceeded=exceeded, reason=reason[:2000])

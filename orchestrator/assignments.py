@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from orchestrator import events
 from orchestrator.planner import AskAgain, Combine, GiveUp, Situation, TaskView, Wait, next_step
 from orchestrator.store import queries
-from orchestrator.store.tables import AssignmentRow, IterationRow, TaskRow
+from orchestrator.store.tables import AssignmentRow, IterationRow
 from orchestrator.turn import Turn, dump, error_reply, load
 from protocol import topics, values
 from protocol.assignment import CUSTOM, Assignment
@@ -19,18 +22,17 @@ from protocol.lifecycle import ASSIGNMENT, TASK, AssignmentState, TaskState, adv
 from protocol.messages import (
     MAX_RESULTS,
     CancelOrder,
-    EndEvent,
-    IterationEvent,
     OffboardOrder,
     OnboardOrder,
     ProgressEvent,
-    Result,
     TaskReport,
     new_id,
 )
 from protocol.module import Side
-from protocol.outcome import Outcome
 from protocol.participation import Participation
+
+#: How many vehicles an error lists with their reasons.
+MAX_LISTED: Final = 1000
 
 
 def spec_of(row: AssignmentRow) -> Assignment:
@@ -43,6 +45,7 @@ def begin(turn: Turn, row: AssignmentRow) -> None:
     spec = spec_of(row)
     row.deadline_at = turn.now + spec.deadline_s
     online = queries.online(turn.session, "vehicles")
+    previous = _previous(turn, row)
     turn.session.add(
         IterationRow(
             assignment=row.id, number=row.iteration, done=False, participation=b"{}", value=None
@@ -55,7 +58,7 @@ def begin(turn: Turn, row: AssignmentRow) -> None:
         task["state"] = TaskState.QUEUED if there else TaskState.OFFLINE
         tasks.append(task)
         if there:
-            _order_onboard(turn, row, spec, vehicle, str(task["id"]), 1, row.onboard_generation)
+            _order_onboard(turn, row, spec, task, previous, row.onboard_generation)
     queries.add_tasks(turn.session, tasks)
     step(turn, row)
 
@@ -85,15 +88,14 @@ def _order_onboard(
     turn: Turn,
     row: AssignmentRow,
     spec: Assignment,
-    vehicle: str,
-    task: str,
-    attempt: int,
+    task: dict[str, object],
+    previous: values.Tree,
     generation: int,
 ) -> None:
     left = max(0.0, (row.deadline_at or turn.now) - turn.now)
     order = OnboardOrder(
-        id=task,
-        attempt=attempt,
+        id=str(task["id"]),
+        attempt=int(str(task["attempt"])),
         assignment=row.id,
         iteration=row.iteration,
         user_id=row.user_id,
@@ -101,7 +103,7 @@ def _order_onboard(
         module=spec.onboard.module,
         generation=generation,
         params=spec.onboard.params,
-        previous=_previous(turn, row),
+        previous=previous,
         timeout_s=left,
         signals=spec.onboard.signals,
         samples=spec.onboard.samples,
@@ -109,15 +111,15 @@ def _order_onboard(
         first=(row.iteration - 1) * spec.onboard.samples,
         rate_hz=spec.onboard.rate_hz,
     )
-    turn.order(topics.orders("vehicles", vehicle), order, left)
+    turn.order(topics.orders("vehicles", str(task["edge"])), order, left)
 
 
-def answered(turn: Turn, edge: str, report: TaskReport) -> None:
-    """A vehicle or worker has ended a task."""
+def answered(turn: Turn, side: Side, edge: str, report: TaskReport) -> None:
+    """A vehicle (side on-board) or worker (off-board) has ended a task."""
     task = queries.task(turn.session, report.task, report.attempt)
-    if task is None:
+    if task is None or task.side != side:
         return
-    if task.side == Side.ONBOARD and task.edge != edge:
+    if side is Side.ONBOARD and task.edge != edge:
         return  # a vehicle speaks for itself only
     old, new = TaskState(task.state), TaskState(report.state)
     if new not in TASK[old]:
@@ -136,20 +138,16 @@ def answered(turn: Turn, edge: str, report: TaskReport) -> None:
         turn.progressed.add(row.id)  # the step is taken once a turn, however many answered
 
 
-def progressed(turn: Turn) -> None:
-    """Take the next step of every assignment that was answered in this turn."""
-    for id_ in turn.progressed:
-        row = queries.assignment(turn.session, id_)
-        if row is not None and row.state == AssignmentState.COLLECTING:
-            done, asked = queries.progress(turn.session, id_, row.iteration)
-            number = row.iteration
-            turn.event(
-                row.user_id,
-                id_,
-                ProgressEvent(assignment=id_, iteration=number, answered=done, expected=asked),
-            )
-            step(turn, row)
-    turn.progressed.clear()
+def progressed(turn: Turn, row: AssignmentRow) -> None:
+    """Vehicles of an assignment have answered, or are gone: take the next step."""
+    if row.state != AssignmentState.COLLECTING:
+        return
+    done, asked = queries.progress(turn.session, row.id, row.iteration)
+    progress = ProgressEvent(
+        assignment=row.id, iteration=row.iteration, answered=done, expected=asked
+    )
+    turn.event(row.user_id, row.id, progress)
+    step(turn, row)
 
 
 def step(turn: Turn, row: AssignmentRow) -> None:
@@ -170,7 +168,8 @@ def step(turn: Turn, row: AssignmentRow) -> None:
             _combine(turn, row, spec, kept)
         case GiveUp(message, participation):
             _close(turn, row, participation)
-            details = {v: p.model_dump() for v, p in participation.items()}
+            listed = list(participation.items())[:MAX_LISTED]
+            details = {vehicle: p.model_dump() for vehicle, p in listed}
             fail(turn, row, AssignmentFailed(message, participation=details))
 
 
@@ -190,7 +189,8 @@ def _situation(turn: Turn, row: AssignmentRow, spec: Assignment, *, overdue: boo
                 state=TaskState(t.state),
                 digest=t.digest,
                 generation=t.generation,
-                outcome=_outcome(t),
+                attempt=t.attempt,
+                outcome=events.outcome_of(t),
             )
             for t in queries.tasks(turn.session, row.id, row.iteration, Side.ONBOARD)
         ),
@@ -202,26 +202,23 @@ def _situation(turn: Turn, row: AssignmentRow, spec: Assignment, *, overdue: boo
     )
 
 
-def _outcome(task: TaskRow) -> Outcome | None:
-    return Outcome.model_validate(load(task.outcome)) if task.outcome else None
-
-
 def _ask_again(turn: Turn, row: AssignmentRow, spec: Assignment, vehicles: tuple[str, ...]) -> None:
     module = queries.current_module(
         turn.session, row.user_id, Side.ONBOARD, spec.onboard.module or ""
     )
     generation = module.generation if module else row.onboard_generation
+    previous = _previous(turn, row)
     for old in queries.tasks(turn.session, row.id, row.iteration, Side.ONBOARD):
         if old.edge in vehicles:
             old.state = advance(TASK, TaskState(old.state), TaskState.SUPERSEDED)
             new = _task(row, Side.ONBOARD, old.edge)
             new["id"], new["attempt"] = old.id, old.attempt + 1
             queries.add_tasks(turn.session, [new])
-            _order_onboard(turn, row, spec, old.edge, old.id, old.attempt + 1, generation)
+            _order_onboard(turn, row, spec, new, previous, generation)
 
 
 def _close(turn: Turn, row: AssignmentRow, participation: dict[str, Participation]) -> None:
-    queries.end_open_tasks(turn.session, row.id, TaskState.TIMED_OUT)
+    queries.end_open_tasks(turn.session, row.id, row.iteration, TaskState.TIMED_OUT)
     iteration = queries.iteration(turn.session, row.id, row.iteration)
     if iteration is not None:
         iteration.participation = dump({v: p.model_dump() for v, p in participation.items()})
@@ -230,20 +227,46 @@ def _close(turn: Turn, row: AssignmentRow, participation: dict[str, Participatio
 def _combine(turn: Turn, row: AssignmentRow, spec: Assignment, kept: tuple[str, ...]) -> None:
     row.state = advance(ASSIGNMENT, AssignmentState(row.state), AssignmentState.COMBINING)
     row.deadline_at = turn.now + spec.deadline_s
+    turn.session.flush()
+    _order_offboard(turn, row, spec, kept, _task(row, Side.OFFBOARD, ""))
+
+
+def ask_workers_again(turn: Turn, row: AssignmentRow) -> None:
+    """Order the off-board task again: the worker that had it is gone, or there was none.
+
+    Harmless if one still works on it: only the newest attempt's answer is taken.
+    """
+    tasks = queries.tasks(turn.session, row.id, row.iteration, Side.OFFBOARD)
+    old = max(tasks, key=lambda task: task.attempt)
+    iteration = queries.iteration(turn.session, row.id, row.iteration)
+    told = load(iteration.participation) if iteration is not None else {}
+    kept = tuple(sorted(vehicle for vehicle, p in told.items() if p["status"] == "included"))
+    task = _task(row, Side.OFFBOARD, "")
+    task["id"], task["attempt"] = old.id, old.attempt + 1
+    if old.state == TaskState.QUEUED:  # else a worker was stopped with it, and said so
+        old.state = advance(TASK, TaskState(old.state), TaskState.SUPERSEDED)
+    turn.session.flush()
+    _order_offboard(turn, row, spec_of(row), kept, task)
+
+
+def _order_offboard(
+    turn: Turn,
+    row: AssignmentRow,
+    spec: Assignment,
+    kept: tuple[str, ...],
+    task: dict[str, object],
+) -> None:
     done = queries.tasks(turn.session, row.id, row.iteration, Side.ONBOARD)
     blobs = {t.edge: t.outcome for t in done if t.edge in kept and t.outcome}
     size = sum(map(len, blobs.values()))
     if size > MAX_RESULTS:
         problem = f"the vehicles' values have {size} bytes together; at most {MAX_RESULTS} can be "
-        fail(turn, row, ValueTooLarge(problem + "combined. Return less from each vehicle."))
-        return
-    if not queries.online(turn.session, "workers"):
-        fail(turn, row, NoWorker())
-        return
-    task = _task(row, Side.OFFBOARD, "")
+        raise ValueTooLarge(problem + "combined. Return less from each vehicle.")
     queries.add_tasks(turn.session, [task])
+    left = max(0.0, (row.deadline_at or turn.now) - turn.now)
     order = OffboardOrder(
         id=str(task["id"]),
+        attempt=int(str(task["attempt"])),
         assignment=row.id,
         iteration=row.iteration,
         user_id=row.user_id,
@@ -252,13 +275,16 @@ def _combine(turn: Turn, row: AssignmentRow, spec: Assignment, kept: tuple[str, 
         generation=row.offboard_generation,
         params=spec.offboard.params,
         previous=_previous(turn, row),
-        timeout_s=spec.deadline_s,
+        timeout_s=left,
         results=[load(blobs[vehicle])["value"] for vehicle in kept],
     )
-    turn.order(topics.offboard_orders(), order, spec.deadline_s)
+    if queries.online(turn.session, "workers"):  # else it is ordered when one comes
+        turn.order(topics.offboard_orders(), order, left)
 
 
 def _combined(turn: Turn, row: AssignmentRow, report: TaskReport) -> None:
+    if report.state is TaskState.CANCELLED:  # the worker was stopped, not the assignment
+        return
     if not report.outcome.ok:
         what = "the custom module" if spec_of(row).offboard.method == CUSTOM else "the method"
         reason = report.outcome.describe()
@@ -269,7 +295,7 @@ def _combined(turn: Turn, row: AssignmentRow, report: TaskReport) -> None:
         return
     iteration.done, iteration.value = True, dump(report.outcome.value)
     turn.session.flush()
-    turn.event(row.user_id, row.id, iteration_event(turn, iteration))
+    turn.event(row.user_id, row.id, events.fitting(events.of_iteration(turn, iteration)))
     if row.iteration < spec_of(row).iterations:
         row.state = advance(ASSIGNMENT, AssignmentState(row.state), AssignmentState.COLLECTING)
         row.iteration += 1
@@ -283,18 +309,18 @@ def fail(turn: Turn, row: AssignmentRow, error: OodidaError) -> None:
     _end(turn, row, AssignmentState.FAILED, error)
 
 
-def overdue(turn: Turn, assignment: str) -> None:
+def overdue(turn: Turn, row: AssignmentRow) -> None:
     """An assignment's deadline has come."""
-    row = queries.assignment(turn.session, assignment)
-    if row is None or row.deadline_at is None or row.deadline_at > turn.now:
+    if row.deadline_at is None or row.deadline_at > turn.now:
         return
     if row.state == AssignmentState.COLLECTING:
         step(turn, row)
     elif row.state == AssignmentState.COMBINING:
-        seconds = spec_of(row).deadline_s
-        fail(
-            turn, row, AssignmentFailed(f"no worker has combined the results within {seconds:g} s")
-        )
+        if not queries.online(turn.session, "workers"):
+            fail(turn, row, NoWorker())
+            return
+        late = f"no worker has combined the results within {spec_of(row).deadline_s:g} s"
+        fail(turn, row, AssignmentFailed(late))
 
 
 def cancel(turn: Turn, row: AssignmentRow) -> None:
@@ -314,8 +340,8 @@ def _end(turn: Turn, row: AssignmentRow, state: AssignmentState, error: OodidaEr
                 turn.order(topics.orders("vehicles", task.edge), stop, 60)
         for worker in queries.online(turn.session, "workers"):
             turn.order(topics.orders("workers", worker), stop, 60)
-    queries.end_open_tasks(turn.session, row.id, TaskState.CANCELLED)
-    turn.event(row.user_id, row.id, end_event(turn, row))
+    queries.end_open_tasks(turn.session, row.id, row.iteration, TaskState.CANCELLED)
+    turn.event(row.user_id, row.id, events.of_end(turn, row))
 
 
 def code_changed(turn: Turn, user: str) -> None:
@@ -328,47 +354,3 @@ def code_changed(turn: Turn, user: str) -> None:
 def vehicle_gone(turn: Turn, vehicle: str) -> None:
     """A vehicle is lost: nobody waits for it."""
     turn.progressed.update(queries.waiting_for(turn.session, vehicle))
-
-
-def iteration_event(turn: Turn, iteration: IterationRow) -> IterationEvent:
-    """A finished iteration as analysts see it."""
-    participation = {
-        vehicle: Participation.model_validate(tree)
-        for vehicle, tree in load(iteration.participation).items()
-    }
-    results = []
-    for task in queries.tasks(turn.session, iteration.assignment, iteration.number, Side.ONBOARD):
-        outcome = _outcome(task)
-        # What was left out as made by other code is not handed out: nothing can be mixed by hand.
-        if outcome is None or participation[task.edge].status == "wrong_code":
-            continue
-        results.append(
-            Result(
-                vehicle=task.edge,
-                value=outcome.value,
-                digest=task.digest,
-                generation=task.generation,
-                outcome=outcome.kind,
-                seconds=task.seconds,
-                printed=outcome.printed,
-            )
-        )
-    return IterationEvent(
-        assignment=iteration.assignment,
-        number=iteration.number,
-        value=load(iteration.value) if iteration.value is not None else None,
-        results=results,
-        participation=participation,
-    )
-
-
-def end_event(turn: Turn, row: AssignmentRow) -> EndEvent:
-    """An assignment's end as its analyst sees it."""
-    iteration = queries.iteration(turn.session, row.id, row.iteration)
-    done = row.iteration if iteration is not None and iteration.done else row.iteration - 1
-    return EndEvent(
-        assignment=row.id,
-        state=AssignmentState(row.state),
-        iterations=done,
-        error=load(row.error) if row.error else None,
-    )

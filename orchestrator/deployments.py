@@ -47,6 +47,9 @@ def request(turn: Turn, deploy: Deploy) -> DeploymentEvent:
     row = DeploymentRow(
         id=deploy.id,
         user_id=deploy.user_id,
+        side=deploy.side,
+        name=deploy.name,
+        number=queries.next_number(turn.session),
         request=dump(deploy),
         digest=digest,
         state=DeploymentState.VERIFYING,
@@ -55,14 +58,27 @@ def request(turn: Turn, deploy: Deploy) -> DeploymentEvent:
         deadline_at=turn.now + VERIFY_S,
     )
     turn.session.add(row)
+    turn.session.flush()
+    _order_trial(turn, row)
+    return event_of(turn, row)
+
+
+def _order_trial(turn: Turn, row: DeploymentRow) -> None:
+    deploy = Deploy.model_validate(load(row.request))
+    left = max(0.0, (row.deadline_at or turn.now) - turn.now)
     order = VerifyOrder(
         id=row.id,
-        module=_module(deploy, 1, digest),  # the generation is given when it ships
+        module=_module(deploy, 1, row.digest),  # the generation is given when it ships
         example=deploy.example,
-        timeout_s=VERIFY_S,
+        timeout_s=left,
     )
-    turn.order(topics.offboard_orders(), order, VERIFY_S)
-    return event_of(turn, row)
+    turn.order(topics.offboard_orders(), order, left)
+
+
+def verify_again(turn: Turn) -> None:
+    """Workers have changed: whoever is there now is asked. A second verdict is not heard."""
+    for row in queries.verifying(turn.session):
+        _order_trial(turn, row)
 
 
 def _check(turn: Turn, deploy: Deploy) -> None:
@@ -102,7 +118,12 @@ def verified(turn: Turn, report: VerifyReport) -> None:
     row = queries.deployment(turn.session, report.order)
     if row is None or row.state != DeploymentState.VERIFYING:
         return  # said twice, or too late
-    _decide(turn, row, report.verdict)
+    verdict = report.verdict
+    if verdict.ok and queries.shipped_after(turn.session, row):
+        # Else the older source would be the newer generation.
+        overtaken = "a later deployment of this module has been shipped already"
+        verdict = Verdict(ok=False, code="superseded", reason=overtaken)
+    _decide(turn, row, verdict)
 
 
 def overdue(turn: Turn, deployment: str) -> None:
@@ -177,6 +198,9 @@ def reported(turn: Turn, edge: str, report: ModuleReport) -> None:
     )
     if module is None or module.digest != report.digest:
         return
+    targeted = turn.session.get(ModuleStateRow, (module.deployment, edge)) is not None
+    if not targeted and report.side is Side.ONBOARD:
+        return  # it was never sent to this vehicle
     _remember(turn, module.deployment, edge, report.state, report.reason)
     turn.session.flush()
     row = queries.deployment(turn.session, module.deployment)
@@ -184,35 +208,48 @@ def reported(turn: Turn, edge: str, report: ModuleReport) -> None:
         turn.event(row.user_id, row.id, event_of(turn, row))
 
 
-def vehicle_up(turn: Turn, row: EdgeRow) -> None:
-    """A vehicle is there (again): send it the current modules that it should have and has not."""
-    attributes = known({row.name: presence(row)})
-    for module in queries.current_modules(turn.session, side=Side.ONBOARD):
-        select = Select.model_validate(load(module.vehicles)) if module.vehicles else Select.all()
+def edge_up(turn: Turn, row: EdgeRow) -> None:
+    """A vehicle or worker is there (again): send the current modules that it should have.
+
+    The broker keeps these messages too, but it may have been restarted, or the vehicle be new.
+    """
+    side = Side.ONBOARD if row.role == "vehicles" else Side.OFFBOARD
+    for module in queries.current_modules(turn.session, side=side):
         state = turn.session.get(ModuleStateRow, (module.deployment, row.name))
-        drawn = select.size is not None and state is None  # a sample is drawn once, at shipping
-        if drawn or row.name not in select.model_copy(update={"size": None}).choose(attributes):
-            continue
-        if state is not None and state.state in ("ready", "refused"):
-            continue
-        _remember(turn, module.deployment, row.name, "pending")
-        message = ModuleMessage.of(
-            Module(
-                user_id=module.user_id,
-                name=module.name,
-                side=Side(module.side),
-                generation=module.generation,
-                environment=Environment(module.environment),
-                source=module.source.decode(),
-                digest=module.digest,
-            )
-        )
-        turn.send(topics.modules(row.name, module.user_id, module.name), message, retain=True)
+        if side is Side.ONBOARD:
+            if not _is_for(module, row, drawn=state is not None):
+                continue
+            topic = topics.modules(row.name, module.user_id, module.name)
+        else:
+            topic = topics.offboard_modules(module.user_id, module.name)
+        if state is None or state.state not in ("ready", "refused"):
+            _remember(turn, module.deployment, row.name, "pending")
+        turn.send(topic, ModuleMessage.of(_stored(module)), retain=True)
 
 
-def edge_gone(turn: Turn, edge: str) -> None:
+def _is_for(module: ModuleRow, row: EdgeRow, *, drawn: bool) -> bool:
+    select = Select.model_validate(load(module.vehicles)) if module.vehicles else Select.all()
+    if select.size is not None:
+        return drawn  # a sample is drawn once, when the module is shipped
+    return row.name in select.choose(known({row.name: presence(row)}))
+
+
+def _stored(module: ModuleRow) -> Module:
+    return Module(
+        user_id=module.user_id,
+        name=module.name,
+        side=Side(module.side),
+        generation=module.generation,
+        environment=Environment(module.environment),
+        source=module.source.decode(),
+        digest=module.digest,
+    )
+
+
+def edge_gone(turn: Turn, role: str, edge: str) -> None:
     """A vehicle or worker is lost: nobody waits for its word on a module."""
-    for state in queries.pending_modules(turn.session, edge):
+    side = Side.ONBOARD if role == "vehicles" else Side.OFFBOARD
+    for state in queries.pending_modules(turn.session, edge, side):
         state.state = "offline"
         turn.session.flush()
         row = queries.deployment(turn.session, state.deployment)

@@ -21,6 +21,7 @@ class TaskView:
     digest: str | None = None
     generation: int = 0
     outcome: Outcome | None = None
+    attempt: int = 1
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class GiveUp:
 
 Step = Wait | AskAgain | Combine | GiveUp
 
+#: How often "newest" asks one vehicle in one iteration: it may say it ran what it did not run.
+MAX_ATTEMPTS: Final = 20
 _BLAME: Final[dict[Kind, Status]] = {
     Kind.MODULE_ERROR: "crashed",
     Kind.CONTRACT_BROKEN: "crashed",
@@ -97,7 +100,10 @@ def _stale(now: Situation) -> tuple[str, ...]:
     return tuple(
         t.vehicle
         for t in now.tasks
-        if t.state is TaskState.SUCCEEDED and t.digest != now.current and t.vehicle in now.online
+        if t.state in (TaskState.SUCCEEDED, TaskState.FAILED)
+        and t.digest not in (None, now.current)
+        and t.attempt < MAX_ATTEMPTS
+        and t.vehicle in now.online
     )
 
 

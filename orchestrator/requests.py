@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from orchestrator import assignments, deployments
+from orchestrator import assignments, deployments, events
 from orchestrator.store import queries
 from orchestrator.store.tables import AssignmentRow, ModuleRow
 from orchestrator.turn import Turn, dump, known, presence
+from protocol import messages
 from protocol.assignment import CUSTOM, Assignment
 from protocol.errors import (
     BadRequest,
@@ -42,7 +43,7 @@ from protocol.messages import (
 from protocol.module import Environment, Side
 from protocol.participation import Participation
 
-#: One page of history, in iterations and in bytes of what the vehicles returned.
+#: One page of history, in iterations and in bytes.
 PAGE: Final = 100
 PAGE_BYTES: Final = 2 * 1024 * 1024
 
@@ -227,16 +228,16 @@ def _task_name(method: str, module: str | None) -> str:
 
 def _history(turn: Turn, request: History) -> Reply:
     row = _own(turn, request.user_id, request.assignment)
-    events: list[Event] = []
+    told: list[Event] = []
     size = 0
     rows = queries.finished_iterations(turn.session, row.id, request.after, PAGE + 1)
     for iteration in rows[:PAGE]:
-        event = assignments.iteration_event(turn, iteration)
-        size += len(iteration.value or b"") + sum(len(dump(r.value)) for r in event.results)
-        if events and size > PAGE_BYTES:
+        event = events.fitting(events.of_iteration(turn, iteration))
+        size += len(messages.encode(event)[0])
+        if told and size > PAGE_BYTES:
             break
-        events.append(event)
-    more = len(events) < len(rows)
+        told.append(event)
+    more = len(told) < len(rows)
     if not more and terminal(ASSIGNMENT, AssignmentState(row.state)):
-        events.append(assignments.end_event(turn, row))
-    return Reply(history=events, more=more)
+        told.append(events.of_end(turn, row))
+    return Reply(history=told, more=more)

@@ -6,12 +6,13 @@ import asyncio
 import logging
 import time
 from collections import deque
-from contextlib import suppress
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from orchestrator import assignments, deployments, requests
 from orchestrator.store import Database, queries
-from orchestrator.store.tables import EdgeRow
+from orchestrator.store.tables import AssignmentRow, EdgeRow
 from orchestrator.turn import Turn, dump, error_reply
 from protocol import messages, topics
 from protocol.errors import BadRequest, LinkError, NotConnected, OodidaError
@@ -26,12 +27,26 @@ from protocol.messages import (
     TaskReport,
     VerifyReport,
 )
+from protocol.module import Side
 
 log = logging.getLogger(__name__)
 
 SHARE: Final = "orchestrators"
 #: Messages handled in one transaction: the price of a commit is paid once for all of them.
 BATCH: Final = 100
+#: Largest presence in bytes: some hundred signals take ten thousand.
+MAX_PRESENCE: Final = 256 * 1024
+#: How long after a connection a vehicle may be silent before it counts as gone, in seconds: more
+#: than the longest pause that a link makes before it connects again.
+ROLL_CALL_S: Final = 20.0
+
+
+@dataclass
+class RollCall:
+    """Who has shown a presence since the connection was made, and until when that may be done."""
+
+    ends_at: float
+    present: set[tuple[str, str]] = field(default_factory=set)
 
 
 class Service:
@@ -51,7 +66,9 @@ class Service:
                 topics.all_of("analysts", "requests", share=SHARE),
             ],
             patience_s=None,
+            on_up=self._on_up,
         )
+        self._roll: RollCall | None = None
         self._outbox: deque[tuple[int, Outgoing]] = deque()
         self._sent: list[int] = []
         self._outbox_filled = asyncio.Event()
@@ -61,21 +78,23 @@ class Service:
         with self._database.transaction() as session:
             self._outbox.extend(queries.outgoing(session))
         self._outbox_filled.set()
-        async with self._link:
+        async with self._link, asyncio.TaskGroup() as group:
             if ready is not None:
                 ready.set()
-            publisher = asyncio.create_task(self._publish(), name="outbox")
-            try:
-                await self._serve()
-            finally:
-                publisher.cancel()
-                with suppress(asyncio.CancelledError):
-                    await publisher
+            group.create_task(self._publish(), name="outbox")
+            await self._serve()
+
+    async def _on_up(self) -> None:
+        # What the store says of who is online dates from before this connection.
+        self._roll = RollCall(time.monotonic() + ROLL_CALL_S)
 
     async def _serve(self) -> None:
-        next_deadline: float | None = None
+        next_deadline: float | None = 0.0  # there may be deadlines from before
         while True:
             patience = None if next_deadline is None else max(0.0, next_deadline - time.time())
+            if self._roll is not None:
+                left = max(0.0, self._roll.ends_at - time.monotonic())
+                patience = left if patience is None else min(patience, left)
             batch = await self._batch(patience)
             next_deadline = self._turn(batch)
             for message in batch:
@@ -98,10 +117,12 @@ class Service:
             queries.forget_outgoing(session, sent)
             for message in batch:
                 self._handle(turn, message)
-            assignments.progressed(turn)
+            self._call_the_roll(turn)
+            for id_ in sorted(turn.progressed):
+                _guarded(turn, id_, assignments.progressed)
             for due in queries.deadlines(session, turn.now):
                 if due.assignment is not None:
-                    assignments.overdue(turn, due.assignment)
+                    _guarded(turn, due.assignment, assignments.overdue)
                 if due.deployment is not None:
                     deployments.overdue(turn, due.deployment)
             session.flush()
@@ -114,19 +135,28 @@ class Service:
 
     def _handle(self, turn: Turn, message: Incoming) -> None:
         """One message, inside a savepoint: what one breaks does not touch the others."""
-        sending = len(turn.outgoing)
         try:
-            with turn.session.begin_nested():
+            with turn.savepoint():
                 self._dispatch(turn, message)
         except OodidaError as error:
-            del turn.outgoing[sending:]
             log.info("refused a message on %s: %s: %s", message.topic, error.code, error)
             self._reply(turn, message, Reply(error=error_reply(error)))
         except Exception:  # a bug must cost one message, not the service
-            del turn.outgoing[sending:]
             log.exception("a message on %s could not be handled", message.topic)
             failure = OodidaError("the orchestrator failed on this request; its log says why")
             self._reply(turn, message, Reply(error=error_reply(failure)))
+
+    def _call_the_roll(self, turn: Turn) -> None:
+        """Some time after a connection: who has not shown a presence since is not there."""
+        if self._roll is None or time.monotonic() < self._roll.ends_at:
+            return
+        roll, self._roll = self._roll, None
+        for role in ("vehicles", "workers"):
+            for row in queries.edges(turn.session, role):
+                if row.online and (role, row.name) not in roll.present:
+                    row.online = False
+                    turn.session.flush()
+                    _gone(turn, role, row.name)
 
     def _dispatch(self, turn: Turn, message: Incoming) -> None:
         address = topics.parse(message.topic)
@@ -136,6 +166,8 @@ class Service:
             case ("vehicles" | "workers") as role, "presence":
                 if message.payload:  # an empty one clears a retained presence
                     _presence(turn, role, address.name, message)
+                    if self._roll is not None:
+                        self._roll.present.add((role, address.name))
             case "vehicles" | "workers", "reports":
                 _report(turn, address, message)
             case "analysts", "requests":
@@ -151,7 +183,11 @@ class Service:
         to = topics.parse(message.response_topic)
         if to is None or to[:3] != ("analysts", asker.name, "replies"):
             return  # nobody is answered in somebody else's place
-        turn.send(message.response_topic, reply, correlation=message.correlation, expiry_s=60)
+        options = {"correlation": message.correlation, "expiry_s": 60}
+        try:
+            turn.send(message.response_topic, reply, **options)
+        except OodidaError as error:
+            turn.send(message.response_topic, Reply(error=error_reply(error)), **options)
 
     async def _publish(self) -> None:
         """Drain the outbox: what the broker has accepted is forgotten in a later transaction."""
@@ -178,6 +214,8 @@ class Service:
 
 
 def _presence(turn: Turn, role: str, name: str, message: Incoming) -> None:
+    if len(message.payload) > MAX_PRESENCE:
+        raise BadRequest(f"a presence has at most {MAX_PRESENCE} bytes")
     seen = messages.decode(PRESENCE, message.payload, message.content_type)
     row = queries.edge(turn.session, role, name)
     if row is not None and seen.session < row.session:
@@ -190,24 +228,60 @@ def _presence(turn: Turn, role: str, name: str, message: Incoming) -> None:
     if seen.online or not row.presence:
         row.presence = dump(seen)  # a last will says nothing of signals and attributes
     turn.session.flush()
-    if role == "vehicles" and seen.online and not was_online:
-        deployments.vehicle_up(turn, row)
+    if seen.online and not was_online:
+        deployments.edge_up(turn, row)
+        if role == "workers":
+            _pass_on(turn)
     if not seen.online:
-        deployments.edge_gone(turn, name)
-        if role == "vehicles":
-            assignments.vehicle_gone(turn, name)
+        _gone(turn, role, name)
+
+
+def _gone(turn: Turn, role: str, name: str) -> None:
+    """A vehicle or worker is lost: nobody waits for it."""
+    deployments.edge_gone(turn, role, name)
+    if role == "vehicles":
+        assignments.vehicle_gone(turn, name)
+    else:
+        _pass_on(turn)
+
+
+def _pass_on(turn: Turn) -> None:
+    """Workers have changed: what one of them may have taken along is asked for again."""
+    for row in queries.combining(turn.session):
+        _guarded(turn, row.id, assignments.ask_workers_again)
+    deployments.verify_again(turn)
+
+
+def _guarded(turn: Turn, id_: str, work: Callable[[Turn, AssignmentRow], None]) -> None:
+    """Work on one assignment; what goes wrong ends that assignment and nothing else."""
+    try:
+        with turn.savepoint():
+            row = queries.assignment(turn.session, id_)
+            if row is not None:
+                work(turn, row)
+        return
+    except OodidaError as error:
+        failure = error
+    except Exception:
+        log.exception("the assignment %s could not go on", id_)
+        failure = OodidaError("the orchestrator failed on this assignment; its log says why")
+    with turn.savepoint():
+        row = queries.assignment(turn.session, id_)
+        if row is not None:
+            assignments.fail(turn, row, failure)
 
 
 def _report(turn: Turn, address: topics.Address, message: Incoming) -> None:
     report = messages.decode(REPORT, message.payload, message.content_type)
+    side = Side.ONBOARD if address.family == "vehicles" else Side.OFFBOARD
     match report:
         case TaskReport():
-            assignments.answered(turn, address.name, report)
-        case ModuleReport():
+            assignments.answered(turn, side, address.name, report)
+        case ModuleReport() if report.side is side:
             deployments.reported(turn, address.name, report)
-        case VerifyReport() if address.family == "workers":
+        case VerifyReport() if side is Side.OFFBOARD:
             deployments.verified(turn, report)
         case _:
             pass
-    role: topics.Role = "vehicles" if address.family == "vehicles" else "workers"
+    role: topics.Role = "vehicles" if side is Side.ONBOARD else "workers"
     turn.send(topics.receipts(role, address.name), Receipt(id=report.id), expiry_s=60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
@@ -11,26 +12,44 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from protocol import methods
 from protocol.errors import BadRequest
 from protocol.module import Digest, Name
+from protocol.topics import is_name
 
 CUSTOM = "custom"
 Consistency = Literal["majority", "newest", "pinned", "any"]
-Attribute = str | int | float | bool
-SignalName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+#: One line of text that does not look like a mark of `protocol.values`.
+_LABEL = r"^[^~\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
+AttributeName = Annotated[str, Field(max_length=64, pattern=_LABEL)]
+Attribute = (
+    bool
+    | Annotated[int, Field(ge=-(2**63), le=2**63)]
+    | Annotated[float, Field(allow_inf_nan=False)]
+    | Annotated[str, Field(max_length=200)]
+)
+SignalName = Annotated[str, Field(max_length=100, pattern=_LABEL)]
 
 
 def explain(error: ValidationError) -> str:
     """The first thing wrong with a request, as one sentence for people."""
     first = error.errors(include_url=False, include_context=False, include_input=True)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    given = "" if first["type"] == "missing" else f" (given: {first['input']!r:.60})"
+    # Names and values come from strangers: as reprlib shows them they are short, and one line.
+    parts = (p if isinstance(p, str) and is_name(p) else reprlib.repr(p) for p in first["loc"])
+    where = ".".join(parts)
+    given = "" if first["type"] == "missing" else f" (given: {_shown(first['input'])})"
     message = first["msg"].removeprefix("Value error, ")
     return f"{where}: {message}{given}" if where else f"{message}"
+
+
+def _shown(given: Any) -> str:
+    try:
+        return reprlib.repr(given)[:60]
+    except ValueError:  # an integer of more digits than may be written
+        return type(given).__name__
 
 
 class _Spec(BaseModel):
     """A part of a request. What is wrong with it is a BadRequest, not the library's own error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def __init__(self, **data: Any) -> None:
         try:
@@ -49,8 +68,8 @@ class Known(NamedTuple):
 class Select(_Spec):
     """Which vehicles take part. Made by `all`, `ids`, `where` or `sample`."""
 
-    names: tuple[Name, ...] | None = Field(default=None, min_length=1, max_length=100_000)
-    attributes: dict[str, Attribute] = Field(default_factory=dict, max_length=32)
+    names: tuple[Name, ...] | None = Field(default=None, min_length=1, max_length=20_000)
+    attributes: dict[AttributeName, Attribute] = Field(default_factory=dict, max_length=32)
     size: Annotated[int, Field(ge=1, strict=True)] | None = None
     seed: Annotated[int, Field(strict=True)] = 0
 
@@ -78,7 +97,7 @@ class Select(_Spec):
     def choose(self, fleet: Mapping[str, Known]) -> list[str]:
         """The names selected from `fleet`, sorted. Named vehicles stay in even if unknown."""
         if self.names is not None:
-            return sorted(self.names)
+            return sorted(set(self.names))
         wanted = self.attributes.items()
         found = sorted(
             name

@@ -46,14 +46,19 @@ _T, _A, _D = TaskState, AssignmentState, DeploymentState
 
 TASK: Final[Mapping[TaskState, frozenset[TaskState]]] = {
     _T.QUEUED: frozenset(_T) - {_T.QUEUED},
-    # `newest` asks again of a vehicle whose result was made by code that has been replaced since.
+    # `newest` asks again of a vehicle that answered with code that has been replaced since.
     _T.SUCCEEDED: frozenset({_T.SUPERSEDED}),
+    _T.FAILED: frozenset({_T.SUPERSEDED}),
     **{
         state: frozenset()
-        for state in (_T.FAILED, _T.REJECTED, _T.TIMED_OUT, _T.SUPERSEDED, _T.CANCELLED)
+        for state in (
+            _T.REJECTED,
+            _T.TIMED_OUT,
+            _T.OFFLINE,
+            _T.SUPERSEDED,
+            _T.CANCELLED,
+        )
     },
-    # It was given up only because the vehicle was away: its late answer still counts.
-    _T.OFFLINE: frozenset({_T.SUCCEEDED, _T.FAILED, _T.REJECTED, _T.CANCELLED}),
 }
 
 ASSIGNMENT: Final[Mapping[AssignmentState, frozenset[AssignmentState]]] = {

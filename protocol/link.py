@@ -200,6 +200,9 @@ class Link:
                 self._last_problem = await asyncio.shield(connection.lost)
             except (LinkError, OSError, TimeoutError) as e:
                 self._last_problem = str(e) or type(e).__name__
+            except Exception as e:
+                log.exception("link %s", self.client_id)
+                self._last_problem = f"{type(e).__name__}: {e}"
             except asyncio.CancelledError:
                 if connection is not self._connection:
                     connection.abandon()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -12,23 +12,24 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     model_serializer,
+    model_validator,
 )
 
 from protocol import values
-from protocol.assignment import Assignment, Attribute, Select, SignalName, explain
-from protocol.errors import BadRequest
+from protocol.assignment import Assignment, Attribute, AttributeName, Select, SignalName, explain
+from protocol.errors import BadRequest, OodidaError
 from protocol.lifecycle import AssignmentState, DeploymentState, TaskState
 from protocol.module import Digest, Environment, Module, Name, Side
-from protocol.outcome import Frozen, Kind, Outcome
+from protocol.outcome import Frozen, Kind, Outcome, Tree
 from protocol.participation import Participation
-from protocol.values import Tree
 
 #: Largest message in bytes, and largest sum of the vehicles' values in one off-board task.
 MAX_MESSAGE: Final = 8 * 1024 * 1024
 MAX_RESULTS: Final = 5 * 1024 * 1024
 
 Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Unit = Annotated[str, Field(max_length=40)]
 Reason = Annotated[str, Field(max_length=4000)]
 
 
@@ -57,8 +58,8 @@ class Presence(Frozen):
     online: bool
     session: Count
     version: str = Field(default="", max_length=40)
-    attributes: dict[str, Attribute] = Field(default_factory=dict, max_length=64)
-    signals: dict[SignalName, str] = Field(default_factory=dict, max_length=10_000)
+    attributes: dict[AttributeName, Attribute] = Field(default_factory=dict, max_length=64)
+    signals: dict[SignalName, Unit] = Field(default_factory=dict, max_length=2000)
     environments: tuple[Environment, ...] = ()
 
 
@@ -180,6 +181,15 @@ class TaskReport(_Marked):
     digest: Digest | None = None
     generation: Count = 0
     seconds: Seconds = 0.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        succeeded = self.state is TaskState.SUCCEEDED
+        if succeeded != self.outcome.ok:
+            raise ValueError(f"a task {self.state.value} with outcome {self.outcome.kind.value}")
+        if succeeded and self.digest is None:
+            raise ValueError("a result names the code that made it")
+        return self
 
 
 class ModuleReport(_Marked):
@@ -462,5 +472,7 @@ def decode(kind: TypeAdapter[T], data: bytes, content_type: str) -> T:
         raise BadRequest(f"the message cannot be read: {problem}") from None
     except ValidationError as error:
         raise BadRequest(explain(error)) from None
-    except RecursionError:
-        raise BadRequest("the message is nested too deeply") from None
+    except OodidaError:
+        raise
+    except Exception as problem:  # noqa: BLE001 - whatever hostile bytes bring about, it is theirs
+        raise BadRequest(f"the message cannot be read: {type(problem).__name__}") from None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from protocol.values import Tree
+from protocol import values
 
 
 class Kind(StrEnum):
@@ -32,9 +33,13 @@ class Limit(StrEnum):
 
 
 class Frozen(BaseModel):
-    """A value without I/O: immutable, and nothing unknown in it."""
+    """A value without I/O: immutable, nothing unknown in it, and no float that is no number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+#: A value's tree, checked where it comes in, so that one that exists can be stored and sent.
+Tree = Annotated[Any, AfterValidator(values.check)]
 
 
 class Exceeded(Frozen):
@@ -78,6 +83,12 @@ class Outcome(Frozen):
     printed: str = Field(default="", max_length=16_384)
     seconds: float = 0.0
 
+    @model_validator(mode="after")
+    def _only_a_value_has_one(self) -> Self:
+        if self.kind is not Kind.VALUE and self.value is not None:
+            raise ValueError(f"an outcome of kind {self.kind.value} has no value")
+        return self
+
     @property
     def ok(self) -> bool:
         """True if there is a value."""
@@ -94,5 +105,6 @@ class Outcome(Frozen):
         if self.exceeded is not None:
             e = self.exceeded
             seen = "" if e.seen is None else f", seen {e.seen:g} {e.unit}"
-            return f"{e.limit.value} limit of {e.configured:g} {e.unit} exceeded{seen}"
+            place = f" ({self.reason})" if self.reason else ""
+            return f"{e.limit.value} limit of {e.configured:g} {e.unit} exceeded{seen}{place}"
         return self.reason or self.kind.value

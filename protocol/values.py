@@ -319,7 +319,9 @@ def encode(tree: Tree) -> tuple[bytes, str]:
         import cbor2
 
         return cbor2.dumps(tree), CBOR
-    return write_json(tree, separators=(",", ":"), ensure_ascii=False).encode(), JSON
+    return write_json(
+        tree, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode(), JSON
 
 
 def decode(data: bytes, content_type: str, *, depth: int = 64) -> Tree:
@@ -334,13 +336,17 @@ def decode(data: bytes, content_type: str, *, depth: int = 64) -> Tree:
     return _parse(data, _no_constant)
 
 
+#: The tags that cbor2 knows. A tree has none; some of them make much of little, or cycles.
+_TAGS: Final = (*range(300), 1004, 43_000, 55_799)
+
+
 def _decode_cbor(data: bytes, depth: int) -> Tree:
     import io
 
     import cbor2
 
     def refuse(*_: Any) -> Any:
-        raise ValueProblem("shared references have no place in a value")
+        raise ValueProblem("a tag has no place in a value")
 
     stream = io.BytesIO(data)
     try:
@@ -350,7 +356,8 @@ def _decode_cbor(data: bytes, depth: int) -> Tree:
             allow_indefinite=False,
             allow_duplicate_keys=False,
             strict_hashable_types=True,
-            semantic_decoders={28: refuse, 29: refuse},  # they would allow cycles and bombs
+            tag_hook=refuse,
+            semantic_decoders=dict.fromkeys(_TAGS, refuse),
         ).decode()
     except (
         cbor2.CBORError,
@@ -394,7 +401,9 @@ def to_text(tree: Tree) -> bytes:
     def plain(node: Any) -> dict[str, str]:
         return {"~b": binascii.b2a_base64(node, newline=False).decode()}
 
-    return write_json(tree, separators=(",", ":"), ensure_ascii=False, default=plain).encode()
+    return write_json(
+        tree, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=plain
+    ).encode()
 
 
 def from_text(data: bytes) -> Tree:

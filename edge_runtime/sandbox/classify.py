@@ -77,7 +77,7 @@ def classify(seen: Seen, limits: Limits) -> Outcome:
         return _broken(seen.detail)
     if seen.report is None:
         status = "" if seen.ending is None else f" (exit status {seen.ending.status})"
-        what = "did not come up in time" if seen.stop is Stop.LATE else f"ended early{status}"
+        what = "did not come up" if seen.stop is Stop.LATE else f"ended early{status}"
         return Outcome(
             kind=Kind.ENGINE_FAILURE,
             reason=clean(f"the sandbox's own program {what} {seen.detail}".strip())[:_REASON],

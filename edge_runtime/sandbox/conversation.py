@@ -18,6 +18,8 @@ UP_S: Final = 60.0
 GRACE_S: Final = 1.5
 #: How often a cancellation is looked for, in seconds.
 TICK_S: Final = 0.05
+#: After how many of these without taking a byte a guest is looked after.
+_STALLED: Final = 10
 #: How long the engine may take to pass on what was printed before the report, in seconds.
 LAST_WORDS_S: Final = 1.0
 #: Bytes of what was printed that are kept; with the note on what was not they fit an outcome.
@@ -48,18 +50,23 @@ class Conversation:
         """Bytes that the guest has to read."""
         return len(self._request)
 
-    def hold(self, attached: Attached) -> Seen:
-        """Return what was seen, when there is an end of whatever kind."""
+    def hold(self, attached: Attached, running: Callable[[], bool]) -> Seen:
+        """Return what was seen, when there is an end of whatever kind.
+
+        ``running`` asks the engine whether the container runs: a connection on which there is
+        still something to send does not end with the container.
+        """
         try:
-            stop = self._send(attached, time.monotonic() + UP_S) or self._listen(attached)
+            stop = self._send(attached, running) or self._listen(attached)
         except Broken as problem:
             return Seen(None, Stop.BROKEN, str(problem))
         report = self._report() if stop is None else None
         detail = self.printed.text()[-1000:] if report is None else ""
         return Seen(report, stop, detail)
 
-    def _send(self, attached: Attached, deadline: float) -> Stop | None:
+    def _send(self, attached: Attached, running: Callable[[], bool]) -> Stop | None:
         view = memoryview(self._request)
+        deadline, stalled = time.monotonic() + UP_S, 0
         while view:
             if self._cancelled():
                 return Stop.CANCELLED
@@ -69,6 +76,9 @@ class Conversation:
             if sent is None:  # it takes no more: listening will tell why
                 break
             view = view[sent:]
+            stalled = 0 if sent else stalled + 1
+            if stalled and stalled % _STALLED == 0 and not running():
+                return Stop.LATE
         return None
 
     def _listen(self, attached: Attached) -> Stop | None:

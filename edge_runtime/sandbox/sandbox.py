@@ -142,7 +142,7 @@ class Sandbox:
             attached = engine.attach(name)
             try:
                 engine.start(name)
-                seen = conversation.hold(attached)
+                seen = conversation.hold(attached, lambda: engine.inspect(name).running)
             finally:
                 attached.close()
             if seen.stop is not None:

@@ -76,9 +76,18 @@ class Connection:
     async def _on_up(self) -> None:
         # What happened while we were away is asked for, not waited for.
         for catch_up in list(self._reconnected):
-            task = asyncio.create_task(catch_up())
-            self._catching_up.add(task)
-            task.add_done_callback(self._catching_up.discard)
+            self.start(catch_up())
+
+    def start(self, catch_up: Coroutine[Any, Any, None]) -> None:
+        """Ask the cloud for what was missed, from the loop's own thread; failing does no harm."""
+        task = asyncio.create_task(catch_up)
+        self._catching_up.add(task)
+        task.add_done_callback(self._caught_up)
+
+    def _caught_up(self, task: asyncio.Task[None]) -> None:
+        self._catching_up.discard(task)
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            log.info("what was missed is asked for later: %s", problem)
 
     def do(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         """Run a coroutine on the loop and wait for it."""
@@ -153,6 +162,8 @@ class Connection:
                 self._take(message)
             except OodidaError as problem:
                 log.warning("dropped a message on %s: %s", message.topic, problem)
+            except Exception:  # one message must not end the reading of all others
+                log.exception("a message on %s could not be handled", message.topic)
             message.acknowledge()
 
     def _take(self, message: Incoming) -> None:

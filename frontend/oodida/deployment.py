@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import Final
 
-from oodida.connection import Connection
-from protocol.errors import DeploymentTimeout, ModuleRefused, from_code
+from oodida.connection import REQUEST_S, Connection
+from protocol.errors import DeploymentTimeout, LinkError, ModuleRefused, from_code
 from protocol.lifecycle import DeploymentState
 from protocol.messages import DeploymentEvent, DeploymentStatus, Event
 from protocol.module import Environment, Side
@@ -91,7 +92,7 @@ class Deployment:
                 self._now = event
                 self._changed.notify_all()
         if event.error is not None or (self._settled() and not self._awaited()):
-            self._connection.unlisten(self.id, self._catch_up)
+            self.forget()
 
     def wait(self, timeout_s: float = 30.0) -> Deployment:
         """Wait until everyone who can be reached is ready or has refused, or the time is over.
@@ -104,7 +105,8 @@ class Deployment:
             with self._changed:
                 told = self._settled() or self._changed.wait(min(left, POLL_S))
             if not told:
-                self._connection.do(self._catch_up())
+                with contextlib.suppress(LinkError):  # what cannot be asked now is asked later
+                    self._connection.do(self._catch_up(min(left, POLL_S)))
         if self._event.error is not None:
             error = self._event.error
             raise from_code(error.code, error.message, error.details)
@@ -132,9 +134,13 @@ class Deployment:
         if isinstance(event, DeploymentEvent):
             self.take(event)
 
-    async def _catch_up(self) -> None:
+    def forget(self) -> None:
+        """Hear no more of it. The deployment goes on."""
+        self._connection.unlisten(self.id, self._catch_up)
+
+    async def _catch_up(self, timeout_s: float = REQUEST_S) -> None:
         request = DeploymentStatus(user_id=self._connection.user, deployment=self.id)
-        reply = await self._connection.ask_async(request)
+        reply = await self._connection.ask_async(request, timeout_s)
         if reply.deployment is not None:
             self.take(reply.deployment)
 

@@ -106,12 +106,12 @@ class Fleet:
         Raises ModuleRefused with line and reason, and then nothing has changed anywhere;
         BadRequest and its kin for what cannot be a deployment at all.
         """
-        side = _side(to)
+        side = side_of(to)
         source, default = read(module)
         name = name or default
         if not is_name(name):
             raise BadRequest(f"{name!r:.80} is no name: letters, digits, and . _ - after the first")
-        env = _environment(environment, source)
+        env = environment_of(environment, source)
         tree = _example(example)
         check.require(source, side, env, tree, name)
         request = Deploy(
@@ -125,7 +125,11 @@ class Fleet:
             example=tree,
         )
         deployment = Deployment(self._connection, request.id)
-        reply = self._connection.ask(request)
+        try:
+            reply = self._connection.ask(request)
+        except OodidaError:
+            deployment.forget()
+            raise
         if reply.deployment is None:
             raise BadRequest("the cloud's reply says nothing of the deployment")
         deployment.take(reply.deployment)
@@ -187,14 +191,16 @@ def _login() -> str:
     return "analyst"
 
 
-def _side(to: str) -> Side:
+def side_of(to: str) -> Side:
+    """Where a module goes. Raises BadRequest for what is neither."""
     sides = {"vehicles": Side.ONBOARD, "cloud": Side.OFFBOARD}
     if to not in sides:
         raise BadRequest(f'a module goes to "vehicles" or to the "cloud", not to {to!r:.40}')
     return sides[to]
 
 
-def _environment(given: str | None, source: str) -> Environment:
+def environment_of(given: str | None, source: str) -> Environment:
+    """The environment asked for, or the one that a source needs. Raises UnknownEnvironment."""
     if given is None:
         return environment_for(source)
     if given not in list(Environment):

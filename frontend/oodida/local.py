@@ -7,6 +7,7 @@ the process that started them, however that ends.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import selectors
 import shutil
@@ -80,7 +81,7 @@ def local(
             if rate_hz is not None:
                 own.append(f"--rate-hz={rate_hz}")
             pairs = (attributes or {}).get(name, {}).items()
-            own += [f"--attribute={key}={value}" for key, value in pairs]
+            own += [f"--attribute={key}={json.dumps(value)}" for key, value in pairs]
             parts.start(f"vehicle-{name}", "edge_runtime", [*edge, *own])
         parts.wait_ready(START_S)
         fleet = stack.enter_context(connect(url, user))
@@ -134,28 +135,35 @@ def _broker(image: str, port: int) -> Iterator[str]:
     client: Any = None
     container: Any = None
     try:
-        client = docker.from_env(timeout=30)
-        _reap(client)
-        container = client.containers.run(
-            image,
-            detach=True,
-            ports={"1883/tcp": ("127.0.0.1", port or None)},
-            labels={OWNER_LABEL: _identity(os.getpid())},
-            read_only=True,
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges"],
-        )
-        container.reload()
-        found = container.ports["1883/tcp"][0]["HostPort"]
+        try:
+            client = docker.from_env(timeout=30)
+            _reap(client)
+            container = client.containers.create(
+                image,
+                ports={"1883/tcp": ("127.0.0.1", port or None)},
+                labels={OWNER_LABEL: _identity(os.getpid())},
+                read_only=True,
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges"],
+            )
+            container.start()
+            container.reload()
+            found = container.ports["1883/tcp"][0]["HostPort"]
+        except DockerException as e:
+            raise SetupError(_what_to_do(e, port)) from e
         yield f"mqtt://127.0.0.1:{found}"
-    except DockerException as e:
-        raise SetupError(f"the container engine: {e}. `make setup` installs and starts one") from e
     finally:
         if container is not None:
             with contextlib.suppress(DockerException):
                 container.remove(force=True, v=True)
         if client is not None:
             client.close()
+
+
+def _what_to_do(problem: Exception, port: int) -> str:
+    if "already allocated" in str(problem) or "already in use" in str(problem):
+        return f"port {port} is taken on this machine; choose another, or 0 for any free one"
+    return f"the container engine: {problem}. `make setup` installs and starts one"
 
 
 def _identity(pid: int) -> str:
@@ -169,11 +177,14 @@ def _identity(pid: int) -> str:
 
 def _reap(client: Any) -> None:
     """Remove brokers whose process died without a chance to."""
+    from docker.errors import DockerException
+
     for container in client.containers.list(all=True, filters={"label": OWNER_LABEL}):
         owner = container.labels.get(OWNER_LABEL, "")
         pid = owner.partition(":")[0]
         if pid.isdigit() and _identity(int(pid)) != owner:
-            container.remove(force=True, v=True)
+            with contextlib.suppress(DockerException):  # somebody else may be at it too
+                container.remove(force=True, v=True)
 
 
 class _Parts:
@@ -218,8 +229,15 @@ class _Parts:
         return lines[-1] if lines else "it said nothing"
 
     def stop(self) -> None:
-        """End them all: the vehicles first, so that none reports to nobody."""
-        processes = list(reversed(self._processes.values()))
+        """End them all: the orchestrator last, so that the others' goodbyes are heard."""
+        first = self._processes.pop("orchestrator", None)
+        self._end(list(self._processes.values()))
+        self._end([first] if first is not None else [])
+        for file in self._files:
+            file.close()
+
+    @staticmethod
+    def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         for process in processes:
             if process.stdin is not None:
                 with contextlib.suppress(OSError):
@@ -233,8 +251,6 @@ class _Parts:
                 process.wait()
             if process.stdout is not None:
                 process.stdout.close()
-        for file in self._files:
-            file.close()
 
 
 def _wait_online(fleet: Fleet, vehicles: set[str]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from oodida.connection import Connection
+from oodida.connection import REQUEST_S, Connection
 from protocol import values
 from protocol.assignment import Assignment
 from protocol.errors import (
@@ -81,6 +81,7 @@ class Run:
         self._iterations: list[Iteration] = []
         self._progress: ProgressEvent | None = None
         self._end: EndEvent | None = None
+        self._asking = False
         self._changed = threading.Condition()
         connection.listen(id_, self._on_event, self._catch_up)
 
@@ -140,16 +141,19 @@ class Run:
 
     def _wait_for(self, number: int, until: float | None) -> bool:
         """Wait for an iteration; False if there will be none, or the time is over."""
-        while len(self._iterations) < number and self._end is None:
+
+        def here() -> bool:
+            return len(self._iterations) >= number or self._end is not None
+
+        while not here():
             left = POLL_S if until is None else min(POLL_S, until - time.monotonic())
             if left <= 0:
                 return False
             with self._changed:
-                here = len(self._iterations) >= number or self._end is not None
-                told = here or self._changed.wait(left)
-            if not told:
+                come = self._changed.wait_for(here, left)
+            if not come:
                 with contextlib.suppress(LinkError):  # what cannot be asked now is asked later
-                    self.catch_up()
+                    self._connection.do(self._catch_up(left))
         return len(self._iterations) >= number
 
     def catch_up(self) -> None:
@@ -165,20 +169,38 @@ class Run:
             if isinstance(event, IterationEvent):
                 if event.number == len(self._iterations) + 1:
                     self._iterations.append(_iteration(event))
+                elif event.number > len(self._iterations) + 1:
+                    self._missed()
             elif isinstance(event, ProgressEvent):
                 self._progress = event
             elif isinstance(event, EndEvent) and event.iterations <= len(self._iterations):
                 self._end = event
                 self.forget()
+            elif isinstance(event, EndEvent):
+                self._missed()
             self._changed.notify_all()
 
-    async def _catch_up(self) -> None:
+    def _missed(self) -> None:
+        """An event was lost: ask for it at once, unless that is being done."""
+        if not self._asking:
+            self._connection.start(self._catch_up())
+
+    async def _catch_up(self, timeout_s: float = REQUEST_S) -> None:
+        if self._asking:
+            return
+        self._asking = True
+        try:
+            await self._ask(timeout_s)
+        finally:
+            self._asking = False
+
+    async def _ask(self, timeout_s: float) -> None:
         more = True
         while more and self._end is None:
             request = History(
                 user_id=self._connection.user, assignment=self.id, after=len(self._iterations)
             )
-            reply = await self._connection.ask_async(request)
+            reply = await self._connection.ask_async(request, timeout_s)
             for event in reply.history or []:
                 self._on_event(event)
             more = reply.more

@@ -35,7 +35,8 @@ def read(given: Given) -> tuple[str, str]:
         raise SourceTooLarge(f"the source has {size} bytes; at most {MAX_SOURCE} may be deployed")
     if not source.strip():
         raise BadRequest("the source is empty")
-    return source, name if is_name(name) else re.sub(r"[^A-Za-z0-9_.-]|^[^A-Za-z0-9]", "-", name)
+    safe = re.sub(r"[^A-Za-z0-9_.-]", "-", name).lstrip("_.-")[:64]
+    return source, safe if is_name(safe) else "module"
 
 
 def _is_path(text: str) -> bool:

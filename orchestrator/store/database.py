@@ -22,6 +22,7 @@ class Database:
         self._engine = create_engine(url)
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine, "connect", _tune_sqlite)
+            event.listen(self._engine, "begin", _begin)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
         migrate(url, self._engine)
 
@@ -46,7 +47,14 @@ def migrate(url: str, engine: Any) -> None:
         command.upgrade(config, "head")
 
 
+def _begin(connection: Any) -> None:
+    # Left to itself, Python's driver begins no transaction before a savepoint, whose release would
+    # then be the commit. IMMEDIATE: a turn writes, and must not find out late that it cannot.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
 def _tune_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun by `_begin`
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     # FULL: a receipt is sent after the commit, so the commit must be on the disk.

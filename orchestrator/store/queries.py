@@ -18,11 +18,9 @@ from orchestrator.store.tables import (
     OutboxRow,
     TaskRow,
 )
-from protocol.lifecycle import ASSIGNMENT, AssignmentState, TaskState, terminal
+from protocol.lifecycle import AssignmentState, DeploymentState, TaskState
 from protocol.link import Outgoing
 from protocol.module import Side
-
-_RUNNING = [s.value for s in AssignmentState if not terminal(ASSIGNMENT, s)]
 
 
 class Deadline(NamedTuple):
@@ -110,11 +108,40 @@ def module_states(session: Session, deployment: str) -> Sequence[ModuleStateRow]
     return session.scalars(rows.order_by(ModuleStateRow.edge)).all()
 
 
-def pending_modules(session: Session, edge: str) -> Sequence[ModuleStateRow]:
-    """The deployments that a vehicle or worker has not answered yet."""
+def pending_modules(session: Session, edge: str, side: Side) -> Sequence[ModuleStateRow]:
+    """The deployments to a side that a vehicle or worker has not answered yet."""
     return session.scalars(
-        select(ModuleStateRow).where(ModuleStateRow.edge == edge, ModuleStateRow.state == "pending")
+        select(ModuleStateRow)
+        .join(ModuleRow, ModuleRow.deployment == ModuleStateRow.deployment)
+        .where(
+            ModuleStateRow.edge == edge,
+            ModuleStateRow.state == "pending",
+            ModuleRow.side == side,
+        )
     ).all()
+
+
+def verifying(session: Session) -> Sequence[DeploymentRow]:
+    """The deployments that wait for a worker's verdict."""
+    rows = select(DeploymentRow).where(DeploymentRow.state == DeploymentState.VERIFYING)
+    return session.scalars(rows).all()
+
+
+def shipped_after(session: Session, row: DeploymentRow) -> bool:
+    """True if a deployment of the same module that was requested later has shipped already."""
+    later = select(DeploymentRow.id).where(
+        DeploymentRow.user_id == row.user_id,
+        DeploymentRow.side == row.side,
+        DeploymentRow.name == row.name,
+        DeploymentRow.number > row.number,
+        DeploymentRow.state == DeploymentState.SHIPPED,
+    )
+    return session.scalars(later.limit(1)).first() is not None
+
+
+def next_number(session: Session) -> int:
+    """One more than any deployment's number."""
+    return (session.scalar(select(func.max(DeploymentRow.number))) or 0) + 1
 
 
 def deployment(session: Session, id_: str) -> DeploymentRow | None:
@@ -138,6 +165,12 @@ def collecting(session: Session, *, user: str | None = None) -> Sequence[Assignm
     rows = select(AssignmentRow).where(AssignmentRow.state == AssignmentState.COLLECTING)
     if user is not None:
         rows = rows.where(AssignmentRow.user_id == user)
+    return session.scalars(rows).all()
+
+
+def combining(session: Session) -> Sequence[AssignmentRow]:
+    """The assignments that wait for a worker."""
+    rows = select(AssignmentRow).where(AssignmentRow.state == AssignmentState.COMBINING)
     return session.scalars(rows).all()
 
 
@@ -233,11 +266,15 @@ def add_tasks(session: Session, rows: Iterable[dict[str, object]]) -> None:
         session.execute(insert(TaskRow), listed)
 
 
-def end_open_tasks(session: Session, assignment_id: str, state: TaskState) -> None:
-    """Give up what an assignment still waits for."""
+def end_open_tasks(session: Session, assignment_id: str, number: int, state: TaskState) -> None:
+    """Give up what an iteration still waits for."""
     session.execute(
         update(TaskRow)
-        .where(TaskRow.assignment == assignment_id, TaskRow.state == TaskState.QUEUED)
+        .where(
+            TaskRow.assignment == assignment_id,
+            TaskRow.iteration == number,
+            TaskRow.state == TaskState.QUEUED,
+        )
         .values(state=state)
     )
 

@@ -65,12 +65,15 @@ class ModuleStateRow(Base):
 
 
 class DeploymentRow(Base):
-    """A request to ship a module."""
+    """A request to ship a module; ``number`` is the order in which they were made."""
 
     __tablename__ = "deployments"
 
     id: Mapped[str] = mapped_column(NAME, primary_key=True)
     user_id: Mapped[str] = mapped_column(NAME)
+    side: Mapped[str] = mapped_column(String(16))
+    name: Mapped[str] = mapped_column(NAME)
+    number: Mapped[int] = mapped_column(BigInteger, unique=True)
     request: Mapped[bytes] = mapped_column(LargeBinary)
     digest: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(16))
@@ -117,6 +120,7 @@ class TaskRow(Base):
     __table_args__ = (
         ForeignKeyConstraint(["assignment"], ["assignments.id"]),
         Index("tasks_of_iteration", "assignment", "iteration"),
+        Index("tasks_of_edge", "edge", "state"),
     )
 
     id: Mapped[str] = mapped_column(NAME, primary_key=True)

@@ -47,6 +47,8 @@ def test_sleep_for_ever(rig: Rig) -> None:
     )
     assert_hit(outcome, Limit.TIME)
     assert outcome.reason == "stopped in line 6, in custom_code"
+    assert outcome.describe().startswith("time limit of 0.6 s exceeded")
+    assert outcome.describe().endswith("(stopped in line 6, in custom_code)")
     assert outcome.printed == "good night\n"
 
 

@@ -126,7 +126,7 @@ def test_tasks_are_counted_by_who_can_still_answer(database: Database) -> None:
         ]  # fmt: skip
         assert queries.waiting_for(session, "car-1") == ["a"]
         assert queries.waiting_for(session, "car-3") == []
-        queries.end_open_tasks(session, "a", TaskState.TIMED_OUT)
+        queries.end_open_tasks(session, "a", 1, TaskState.TIMED_OUT)
     with database.transaction() as session:
         assert queries.open_tasks(session, "a", 1) == 0
 

@@ -15,13 +15,12 @@ from oodida import check as checking
 from oodida.cli import show
 from oodida.cli.demo import demo as play
 from oodida.cli.words import assignment_from, select_from, vehicles_from
-from oodida.fleet import Fleet, connect
+from oodida.fleet import Fleet, connect, environment_of, side_of
 from oodida.local import local
 from oodida.run import Run
-from oodida.source import environment_for, read
+from oodida.source import read
 from protocol import methods as catalogue
 from protocol.errors import OodidaError
-from protocol.module import Environment, Side
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -176,8 +175,7 @@ def check(
     """Try a module on this machine, as deploy does first. Nothing is sent."""
     with show.errors(json_wanted=as_json):
         source, name = read(module)
-        side = Side.OFFBOARD if to == "cloud" else Side.ONBOARD
-        env = Environment(environment) if environment else environment_for(source)
+        side, env = side_of(to), environment_of(environment, source)
         verdict = checking.require(source, side, env, None, name)
         if as_json:
             show.as_json({"ok": True, "environment": env.value, "warning": verdict.warning})

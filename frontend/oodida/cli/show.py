@@ -23,6 +23,7 @@ from rich.text import Text
 from oodida.deployment import Deployment
 from oodida.run import Iteration
 from protocol.errors import AssignmentFailed, OodidaError
+from protocol.module import Side
 
 out: Final = Console(highlight=False)
 err: Final = Console(stderr=True, highlight=False)
@@ -114,7 +115,7 @@ def deployment(made: Deployment) -> dict[str, Any]:
     return {
         "id": made.id,
         "name": made.name,
-        "to": made.side.value,
+        "to": "vehicles" if made.side is Side.ONBOARD else "cloud",
         "state": made.state.value,
         "generation": made.generation,
         "digest": made.digest,
@@ -137,7 +138,7 @@ def iteration(made: Iteration) -> dict[str, Any]:
 
 def iteration_line(made: Iteration) -> Text:
     """An iteration on one line: number, value, code, and who is missing."""
-    codes = sorted({(r.generation, (r.digest or "")[:8]) for r in made.results})
+    codes = sorted({(r.generation, r.digest[:8]) for r in made.results if r.digest})
     code = ", ".join(f"{digest} (generation {g})" if g else digest for g, digest in codes)
     included = sum(p.status == "included" for p in made.participation.values())
     line = Text.assemble(

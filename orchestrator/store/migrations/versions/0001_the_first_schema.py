@@ -39,6 +39,9 @@ def upgrade() -> None:
         "deployments",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("user_id", sa.String(length=64), nullable=False),
+        sa.Column("side", sa.String(length=16), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
         sa.Column("request", sa.LargeBinary(), nullable=False),
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
@@ -46,6 +49,7 @@ def upgrade() -> None:
         sa.Column("verdict", sa.LargeBinary(), nullable=True),
         sa.Column("deadline_at", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("number"),
     )
     with op.batch_alter_table("deployments", schema=None) as batch_op:
         batch_op.create_index(
@@ -132,6 +136,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", "attempt"),
     )
     with op.batch_alter_table("tasks", schema=None) as batch_op:
+        batch_op.create_index("tasks_of_edge", ["edge", "state"], unique=False)
         batch_op.create_index("tasks_of_iteration", ["assignment", "iteration"], unique=False)
 
 
@@ -139,6 +144,7 @@ def downgrade() -> None:
     """Go back to the schema before."""
     with op.batch_alter_table("tasks", schema=None) as batch_op:
         batch_op.drop_index("tasks_of_iteration")
+        batch_op.drop_index("tasks_of_edge")
 
     op.drop_table("tasks")
     op.drop_table("outbox")

@@ -1,0 +1,89 @@
+"""What an analyst is told of an assignment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.store import queries
+from orchestrator.store.tables import AssignmentRow, IterationRow, TaskRow
+from orchestrator.turn import Turn, load
+from protocol import messages
+from protocol.lifecycle import AssignmentState
+from protocol.messages import MAX_MESSAGE, EndEvent, IterationEvent, Result
+from protocol.module import Side
+from protocol.outcome import Outcome
+from protocol.participation import Participation
+
+
+def outcome_of(task: TaskRow) -> Outcome | None:
+    """How a task ended; None while it has not."""
+    return Outcome.model_validate(load(task.outcome)) if task.outcome else None
+
+
+def of_iteration(turn: Turn, iteration: IterationRow) -> IterationEvent:
+    """A finished iteration as analysts see it."""
+    participation = {
+        vehicle: Participation.model_validate(tree)
+        for vehicle, tree in load(iteration.participation).items()
+    }
+    results = []
+    for task in queries.tasks(turn.session, iteration.assignment, iteration.number, Side.ONBOARD):
+        outcome = outcome_of(task)
+        # What was left out as made by other code is not handed out: nothing can be mixed by hand.
+        if outcome is None or participation[task.edge].status == "wrong_code":
+            continue
+        results.append(
+            Result(
+                vehicle=task.edge,
+                value=outcome.value,
+                digest=task.digest,
+                generation=task.generation,
+                outcome=outcome.kind,
+                seconds=task.seconds,
+                printed=outcome.printed,
+            )
+        )
+    return IterationEvent(
+        assignment=iteration.assignment,
+        number=iteration.number,
+        value=load(iteration.value) if iteration.value is not None else None,
+        results=results,
+        participation=participation,
+    )
+
+
+def fitting(event: IterationEvent) -> IterationEvent:
+    """The event, reduced until it can travel.
+
+    First goes what was printed, then the vehicles' results, then the ends of long reasons; the
+    value, which is bounded, and who took part are always in it.
+    """
+    reduced: tuple[dict[str, Any], ...] = (
+        {},
+        {"results": [r.model_copy(update={"printed": ""}) for r in event.results]},
+        {"results": []},
+        {
+            "results": [],
+            "participation": {
+                vehicle: p.model_copy(update={"reason": p.reason[:80]})
+                for vehicle, p in event.participation.items()
+            },
+        },
+    )
+    for changes in reduced:
+        smaller = event.model_copy(update=changes)
+        if len(messages.encode(smaller)[0]) <= MAX_MESSAGE:
+            return smaller
+    return event
+
+
+def of_end(turn: Turn, row: AssignmentRow) -> EndEvent:
+    """An assignment's end as its analyst sees it."""
+    iteration = queries.iteration(turn.session, row.id, row.iteration)
+    done = row.iteration if iteration is not None and iteration.done else row.iteration - 1
+    return EndEvent(
+        assignment=row.id,
+        state=AssignmentState(row.state),
+        iterations=done,
+        error=load(row.error) if row.error else None,
+    )

@@ -1,0 +1,236 @@
+"""The guest program by itself, through pipes: no engine, no container."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from protocol import values
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Said(NamedTuple):
+    """What the guest wrote: its report's two parts, and what was printed."""
+
+    seen: dict[str, Any]
+    answer: Any
+    printed: bytes
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files as they lie in an image."""
+    folder = tmp_path_factory.mktemp("oodida")
+    (folder / "protocol").mkdir()
+    shutil.copy(ROOT / "images/sandbox/guest.py", folder)
+    for name in ("__init__", "values", "verification"):
+        shutil.copy(ROOT / f"protocol/{name}.py", folder / "protocol")
+    return folder / "guest.py"
+
+
+def start(
+    program: Path, data: bytes, *, time_s: float = 20, cpu_s: int = 15, output: int = 4096
+) -> subprocess.CompletedProcess[bytes]:
+    limits = [str(time_s), str(cpu_s), str(output), "20000"]
+    command = [sys.executable, "-I", "-S", "-B", "-X", "utf8", str(program), *limits]
+    return subprocess.run(command, input=data, capture_output=True, timeout=60, check=False)
+
+
+def call(
+    program: Path,
+    source: str,
+    argument: Any = None,
+    previous: Any = None,
+    verify: str | None = None,
+    **limits: Any,
+) -> Said:
+    request = values.to_text(
+        {
+            "source": textwrap.dedent(source),
+            "argument": values.pack(argument),
+            "previous": values.pack(previous),
+            "verify": verify,
+            "bounds": {"size": 5000, "depth": 8, "items": 100},
+        }
+    )
+    done = start(program, struct.pack(">I", len(request)) + request, **limits)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout[:4] == bytes(4), "the frame that says that it is up"
+    (length,) = struct.unpack(">I", done.stdout[4:8])
+    assert len(done.stdout) == 8 + length
+    line, _, answer = done.stdout[8:].partition(b"\n")
+    said = None
+    if answer.endswith(b"}"):
+        said = values.from_text(answer)
+    return Said(json.loads(line), said, done.stderr)
+
+
+def test_value(program: Path) -> None:
+    source = """
+    def custom_code(window, previous):
+        print("computing")
+        return [sum(window), previous, window]
+    """
+    said = call(program, source, [1, 2], (3,))
+    assert values.unpack(said.answer["value"]) == [3, (3,), [1, 2]]
+    assert said.answer["kind"] == "value"
+    assert said.printed == b"computing\n"
+    assert said.seen["exit"] == 0
+    assert said.seen["stopped"] is None
+    assert said.seen["printed"] == 10
+    # What the kernel counts is somebody else's where there is no container.
+    assert said.seen["oom_kills"] is None
+
+
+def test_error_with_the_modules_lines_only(program: Path) -> None:
+    said = call(program, "import json\ndef custom_code(window): return json.loads(window)", "{")
+    assert said.answer["kind"] == "error"
+    fault = said.answer["fault"]
+    assert fault["type"] == "JSONDecodeError"
+    assert [line["number"] for line in fault["lines"]] == [2]
+
+
+def test_no_module(program: Path) -> None:
+    said = call(program, "def costum_code(window): pass")
+    assert (said.answer["kind"], said.answer["code"]) == ("refused", "no_custom_code")
+
+
+def test_trial(program: Path) -> None:
+    good = call(program, "def custom_code(window): return max(window)", verify="onboard")
+    assert values.unpack(good.answer["value"])["ok"] is True
+    bad = call(program, "def custom_code(window): return 1 / 0", verify="onboard")
+    assert values.unpack(bad.answer["value"])["line"] == 1
+    one = call(program, "def custom_code(window): return window['a']", {"a": 1}, verify="onboard")
+    assert values.unpack(one.answer["value"])["ok"] is True
+
+
+def test_what_may_not_travel(program: Path) -> None:
+    said = call(program, "def custom_code(window): return {1, 2}")
+    assert said.answer["kind"] == "bad_value"
+    said = call(program, "def custom_code(window): return [[[[[[[[[[]]]]]]]]]]")
+    assert (said.answer["kind"], said.answer["unit"]) == ("too_large", "levels")
+    said = call(program, "def custom_code(window): return [0] * 101")
+    assert said.answer["unit"] == "items"
+    said = call(program, "def custom_code(window): return 'x' * 5001")
+    assert said.answer["unit"] == "bytes"
+
+
+def test_answer_beyond_its_budget(program: Path) -> None:
+    said = call(program, "import os\nos.write(4, b'x' * 30_000)\nx = 1")
+    assert said.seen["stopped"] == "answer"
+    assert said.answer is None
+
+
+@pytest.mark.parametrize("descriptor", [1, 2])
+def test_output_beyond_its_budget(program: Path, descriptor: int) -> None:
+    source = f"import os\ndef custom_code(window):\n    while True: os.write({descriptor}, b'xy')"
+    said = call(program, source)
+    assert said.seen["stopped"] == "output"
+    assert len(said.printed) == said.seen["printed"] == 4096
+
+
+def test_out_of_time(program: Path) -> None:
+    source = "import time\ndef custom_code(window):\n    time.sleep(3600)"
+    said = call(program, source, time_s=0.3)
+    assert said.seen["stopped"] == "time"
+    assert said.seen["at"] == [3, "custom_code"]
+    assert 0.3 <= said.seen["seconds"] < 5
+
+
+def test_out_of_processor_time(program: Path) -> None:
+    said = call(program, "def custom_code(window):\n    while True: pass", cpu_s=1)
+    assert said.seen["signal"] == signal.SIGXCPU
+    assert said.seen["cpu_s"] == pytest.approx(1, abs=0.3)
+    assert said.seen["at"] == [2, "custom_code"]
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_exit_without_an_answer(program: Path, status: int) -> None:
+    said = call(program, f"import os\nos._exit({status})")
+    assert said.seen["exit"] == status
+    assert said.answer is None
+
+
+def test_death_by_a_signal(program: Path) -> None:
+    said = call(program, "import os\nos.kill(os.getpid(), 9)")
+    assert (said.seen["exit"], said.seen["signal"]) == (None, 9)
+
+
+def test_no_process_is_left(program: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "pid"
+    source = f"""
+    import os, pathlib, time
+
+    def custom_code(window):
+        if os.fork() == 0:
+            pathlib.Path({str(mark)!r}).write_text(str(os.getpid()))
+            time.sleep(3600)
+        while not pathlib.Path({str(mark)!r}).exists():
+            pass
+        return 1
+    """
+    assert call(program, source).answer["value"] == 1
+    pid = int(mark.read_text())
+    state = Path(f"/proc/{pid}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_module_has_no_descriptor_but_its_own(program: Path) -> None:
+    source = """
+    import os, stat, sys
+
+    def custom_code(window):
+        kinds = {}
+        for descriptor in range(256):
+            try:
+                kinds[str(descriptor)] = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+            except OSError:
+                pass
+        return [kinds, sys.stdin.read()]
+    """
+    kinds, read = call(program, source).answer["value"]
+    assert kinds == {"0": False, "1": True, "2": True, "4": True, "5": True}
+    assert read == ""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\0\0", b"\0\0\0\x05abc", b"\xff\xff\xff\xff"],
+    ids=["nothing", "half a length", "half a request", "an absurd length"],
+)
+def test_host_that_goes_away(program: Path, data: bytes) -> None:
+    done = start(program, data)
+    assert done.returncode == 0
+    assert done.stdout == bytes(4)
+
+
+def test_it_imports_little(program: Path) -> None:
+    """Its imports are most of what a cold start adds to the engine's."""
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-B",
+        "-X",
+        "importtime",
+        str(program),
+        "1",
+        "1",
+        "1",
+        "1",
+    ]
+    done = subprocess.run(command, input=b"", capture_output=True, timeout=60, check=True)
+    imported = {line.rpartition(b"|")[2].strip().decode() for line in done.stderr.splitlines()}
+    assert "protocol.values" in imported
+    slow = {"ast", "base64", "dataclasses", "inspect", "linecache", "pathlib", "site", "tokenize"}
+    assert not slow & imported
