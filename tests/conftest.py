@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,16 @@ def missing(what: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(what)
     pytest.skip(what)
+
+
+def until(condition: Callable[[], bool], seconds: float = 20) -> bool:
+    """Wait for a condition; False if it has not come about in time."""
+    pause = threading.Event()
+    for _ in range(int(seconds * 20)):
+        if condition():
+            return True
+        pause.wait(0.05)
+    return False
 
 
 @pytest.fixture(scope="session")

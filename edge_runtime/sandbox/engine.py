@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -11,8 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:  # imported at the first use: it takes 8 MB and 150 ms
     import docker
-
-log = logging.getLogger(__name__)
 
 #: How long the engine may take to answer one request, in seconds.
 PATIENCE_S: Final = 60

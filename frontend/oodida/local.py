@@ -179,7 +179,8 @@ def _reap(client: Any) -> None:
     """Remove brokers whose process died without a chance to."""
     from docker.errors import DockerException
 
-    for container in client.containers.list(all=True, filters={"label": OWNER_LABEL}):
+    found = client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True)
+    for container in found:
         owner = container.labels.get(OWNER_LABEL, "")
         pid = owner.partition(":")[0]
         if pid.isdigit() and _identity(int(pid)) != owner:

@@ -81,6 +81,23 @@ def test_a_transaction_that_raises_changes_nothing(database: Database) -> None:
         assert queries.assignment(session, "a") is None
 
 
+def test_a_savepoint_inside_a_transaction_is_not_its_commit(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    writer = Database(url)
+
+    def two_parts() -> None:
+        with writer.transaction() as session:
+            with session.begin_nested():
+                session.add(assignment("a"))
+            raise RuntimeError  # what the change causes to be sent was not written yet
+
+    with pytest.raises(RuntimeError):
+        two_parts()
+    with writer.transaction() as session:
+        assert queries.assignment(session, "a") is None
+    writer.close()
+
+
 def test_the_highest_generation_is_current(database: Database) -> None:
     with database.transaction() as session:
         session.add_all([module(2), module(1), module(3), module(1, side=Side.OFFBOARD)])

@@ -20,6 +20,10 @@ VEHICLES = ("car-1", "car-2", "car-3")
 LIMITS = {"time_s": 6, "cpu_s": 2, "memory_mb": 128}
 
 
+#: Start a vehicle of a name, with further options of `python -m edge_runtime`.
+StartVehicle = Callable[..., "subprocess.Popen[bytes]"]
+
+
 class System(NamedTuple):
     """A running system: its fleet, and the folder with everybody's state."""
 
@@ -68,15 +72,15 @@ def bob(system: System) -> Iterator[oodida.Fleet]:
 
 
 @pytest.fixture
-def start_vehicle(system: System) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
-    """Start a further vehicle, which the test may end as it likes."""
+def start_vehicle(system: System) -> Iterator[StartVehicle]:
+    """Start a further vehicle, which the test may end as it likes. It has no sandbox images."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(name: str) -> subprocess.Popen[bytes]:
+    def start(name: str, *options: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [
                 sys.executable, "-m", "edge_runtime", f"--name={name}", "--stop-on-eof",
-                f"--broker={system.fleet.url}", f"--state={system.folder}/{name}",
+                f"--broker={system.fleet.url}", f"--state={system.folder}/{name}", *options,
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-from collections.abc import Callable
+
+import pytest
 
 import oodida
-from tests.end_to_end.conftest import VEHICLES, System
+from tests.conftest import until
+from tests.end_to_end.conftest import VEHICLES, StartVehicle, System
 
 ONE = "def custom_code(window):\n    return 1\n"
 TWO = "def custom_code(window):\n    return 2\n"
@@ -80,49 +81,48 @@ def _spread(results: list[float]) -> float:
     return math.fsum((max(results), -min(results)))
 
 
+def test_of_two_deployments_at_once_the_later_request_wins(ada: oodida.Fleet) -> None:
+    slow = "import time\ntime.sleep(1.5)\n" + ONE
+    first = ada.deploy(slow, name="m", wait=False)
+    second = ada.deploy(TWO, name="m")
+    with pytest.raises(oodida.ModuleRefused, match="later deployment"):
+        first.wait()
+    assert second.generation == ada.modules()[0].generation == 1
+    assert ada.submit(collect("m", vehicles=oodida.Select.ids(*VEHICLES))).result() == [2, 2, 2]
+
+
 def test_who_was_away_finds_the_newest_waiting(
-    ada: oodida.Fleet, system: System, start_vehicle: Callable[[str], subprocess.Popen[bytes]]
+    ada: oodida.Fleet, system: System, start_vehicle: StartVehicle
 ) -> None:
     name = f"late-{ada.user}"
     process = start_vehicle(name)
     process.send_signal(signal.SIGTERM)
     process.wait()
-    _until(lambda: not _online(ada, name))
+    assert until(lambda: not _online(ada, name))
     only = oodida.Select.ids("car-1", name)
     ada.deploy(ONE, name="m", vehicles=only)
     newest = ada.deploy(TWO, name="m", vehicles=only)
     assert newest.states == {"car-1": "ready", name: "offline"}
     start_vehicle(name)
     # It has no sandbox image, so it says that it cannot run the module: the newest, and no other.
-    _until(lambda: newest.states[name] == "refused")
+    assert until(lambda: newest.states[name] == "refused")
     assert "minimal" in newest.reasons[name]
     stored = [f for f in system.files() if f.startswith(f"{name}/")]
     assert stored == []
 
 
 def test_a_vehicle_seen_for_the_first_time_gets_what_all_should_have(
-    ada: oodida.Fleet, start_vehicle: Callable[[str], subprocess.Popen[bytes]]
+    ada: oodida.Fleet, start_vehicle: StartVehicle
 ) -> None:
     ada.deploy(ONE, name="m")
     name = f"new-{ada.user}"
     start_vehicle(name)
-    _until(lambda: name in ada.modules()[0].states)
-    _until(lambda: ada.modules()[0].states[name] == "refused")
+    assert until(lambda: name in ada.modules()[0].states)
+    assert until(lambda: ada.modules()[0].states[name] == "refused")
 
 
 def _online(fleet: oodida.Fleet, name: str) -> bool:
     return any(v.name == name and v.online for v in fleet.vehicles())
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition; each look is a request, so there is no busy loop."""
-    import threading
-
-    for _ in range(200):
-        if condition():
-            return
-        threading.Event().wait(0.05)
-    raise AssertionError("it did not come to pass within 10 s")
 
 
 import math  # noqa: E402 - a module that _spread uses from outside itself

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import oodida
+from images.recipe import reference
+from tests.end_to_end.conftest import StartVehicle
 
 FORK_BOMB = """import os
     while True:
@@ -54,21 +58,34 @@ def test_on_board(ada: oodida.Fleet, case: str) -> None:
     assert ada.submit(spec("good")).result() == [4]
 
 
-def test_one_vehicle_failing_leaves_the_others_in(ada: oodida.Fleet) -> None:
+def test_one_vehicle_failing_leaves_the_others_in(
+    ada: oodida.Fleet, start_vehicle: StartVehicle, tmp_path: Path
+) -> None:
+    recording = tmp_path / "backwards.csv"
+    recording.write_text("VEHICLE_SPEED\n-1\n-2\n")
+    name = f"odd-{ada.user}"
+    image = f"--image=minimal={reference('sandbox-minimal')}"
+    start_vehicle(name, f"--recording={recording}", image)
     ada.deploy(
-        "def custom_code(window):\n    if sum(window) > 0:\n        return 1\n    return 2\n",
+        "def custom_code(window):\n"
+        "    if min(window) < 0:\n"
+        "        raise ValueError('it drives backwards')\n"
+        "    return len(window)\n",
         name="m",
-    )
-    ada.deploy(
-        "def custom_code(window):\n    return window[1_000]\n", name="m2", example=[0.0] * 2000
     )
     run = ada.submit(
         oodida.Assignment(
+            vehicles=oodida.Select.ids("car-1", "car-2", name),
             onboard=oodida.Onboard("custom", module="m", signals="VEHICLE_SPEED", samples=4),
-            offboard=oodida.Offboard("count"),
+            offboard=oodida.Offboard("collect"),
         )
     )
-    assert run.result() == 3
+    assert run.result(timeout_s=30) == [4, 4]
+    (iteration,) = run.iterations
+    assert iteration.participation[name].status == "crashed"
+    assert "backwards (line 3, in custom_code)" in iteration.participation[name].reason
+    failed = [r for r in iteration.results if r.vehicle == name]
+    assert [(r.outcome, r.value) for r in failed] == [("module_error", None)]
 
 
 def test_off_board_the_reason_and_line_are_the_assignments(ada: oodida.Fleet) -> None:

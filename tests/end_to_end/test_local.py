@@ -4,70 +4,64 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import docker
+import docker.errors
 import pytest
 
 import oodida
 from protocol.errors import BadRecording, SetupError
+from protocol.messages import new_id
+from tests.conftest import until
 
 pytestmark = pytest.mark.usefixtures("engine")
 
 
-def containers() -> set[str]:
-    """Every container of this project."""
-    import docker
-
-    client = docker.from_env()
-    found = client.containers.list(all=True, filters={"label": "io.oodida.owner"})
-    found += client.containers.list(all=True, filters={"label": "io.oodida.local"})
-    names = {str(c.id) for c in found}
-    client.close()
-    return names
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary folders are made in this test."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
 
 
-def processes() -> set[str]:
-    """Every process of the parts, by number."""
-    found = set()
+def containers(*, vehicle: str = "", pid: int = 0) -> list[dict[str, Any]]:
+    """The sandbox containers of a vehicle, and the brokers that a process started."""
+    with closing(docker.from_env()) as client:
+        found = client.api.containers(all=True, filters={"label": "io.oodida.owner"})
+        found += client.api.containers(all=True, filters={"label": "io.oodida.local"})
+    return [
+        c
+        for c in found
+        if c["Labels"].get("io.oodida.owner") == f"vehicle-{vehicle}"
+        or c["Labels"].get("io.oodida.local", "").startswith(f"{pid}:")
+    ]
+
+
+def processes(vehicle: str, url: str = "") -> list[str]:
+    """The processes of a vehicle, or of all parts on a broker, by number."""
+    marks = {f"--name={vehicle}".encode(), url.encode() or b"-"}
+    found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = path.read_bytes().split(b"\0")
         except OSError:
-            continue
-        if {b"edge_runtime", b"orchestrator"} & set(words):
-            found.add(path.parent.name)
+            continue  # it has ended meanwhile
+        if marks & set(words):
+            found.append(path.parent.name)
     return found
 
 
-def folders() -> set[str]:
-    return {p.name for p in Path(tempfile.gettempdir()).glob("oodida-*")}
-
-
-def nothing_since(before: tuple[set[str], set[str], set[str]]) -> bool:
-    """True if nothing is there now that was not there before."""
-    return not any(now - then for now, then in zip(everything(), before, strict=True))
-
-
-def everything() -> tuple[set[str], set[str], set[str]]:
-    return containers(), processes(), folders()
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    for _ in range(int(seconds * 20)):
-        if condition():
-            return True
-        threading.Event().wait(0.05)
-    return False
-
-
-def test_it_leaves_nothing_behind() -> None:
-    before = containers(), processes(), folders()
-    with oodida.local({"car-1": None}) as fleet:
+def test_it_leaves_nothing_behind(folder: Path) -> None:
+    name = f"car-{new_id()}"
+    with oodida.local({name: None}) as fleet:
+        url = fleet.url
         fleet.deploy("def custom_code(window):\n    return 1\n", name="m")
         run = fleet.submit(
             oodida.Assignment(
@@ -76,35 +70,43 @@ def test_it_leaves_nothing_behind() -> None:
             )
         )
         assert run.result() == 1
-        assert len(processes() - before[1]) == 3
-    assert until(lambda: nothing_since(before))
+        assert len(processes(name, url)) == 3
+        assert len(containers(pid=os.getpid())) >= 1
+        assert len(list(folder.iterdir())) == 1
+    assert processes(name, url) == []
+    assert containers(vehicle=name) == []
+    assert list(folder.iterdir()) == []
 
 
-def test_an_error_inside_leaves_nothing_behind_either() -> None:
-    before = containers(), processes(), folders()
-    with pytest.raises(ZeroDivisionError), oodida.local({"car-1": None}):
+def test_an_error_inside_leaves_nothing_behind_either(folder: Path) -> None:
+    name = f"car-{new_id()}"
+    brokers = len(containers(pid=os.getpid()))
+    with pytest.raises(ZeroDivisionError), oodida.local({name: None}):
         raise ZeroDivisionError
-    assert until(lambda: nothing_since(before))
+    assert processes(name) == []
+    assert len(containers(pid=os.getpid())) == brokers
+    assert list(folder.iterdir()) == []
 
 
 def test_a_killed_program_takes_its_parts_along_and_the_next_removes_its_broker() -> None:
-    before = containers(), processes(), folders()
+    name = f"car-{new_id()}"
     program = (
         "import oodida, sys\n"
-        "with oodida.local({'car-1': None}):\n"
-        "    print('up', flush=True)\n"
+        f"with oodida.local({{'{name}': None}}) as fleet:\n"
+        "    print(fleet.url, flush=True)\n"
         "    sys.stdin.read()\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == b"up\n"
+        url = process.stdout.readline().decode().strip()
+        assert len(processes(name, url)) == 3
         os.kill(process.pid, signal.SIGKILL)
-    assert until(lambda: not processes() - before[1])
-    with oodida.local({"car-1": None}):
-        pass
-    assert until(lambda: not containers() - before[0])
+    assert until(lambda: not processes(name, url))
+    assert len(containers(pid=process.pid)) == 1
+    with oodida.local({f"car-{new_id()}": None}):
+        assert containers(pid=process.pid) == []
 
 
 def test_what_cannot_start_says_why(tmp_path: Path) -> None:
@@ -122,3 +124,19 @@ def test_what_cannot_start_says_why(tmp_path: Path) -> None:
         oodida.local({"car-1": None}, attributes=stranger),
     ):
         pass
+
+
+def test_a_port_that_is_taken_is_one_clear_error() -> None:
+    brokers = len(containers(pid=os.getpid()))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SetupError, match="taken"), oodida.local({"car-1": None}, port=port):
+            pass
+    assert len(containers(pid=os.getpid())) == brokers
+
+
+def test_what_the_users_own_code_raises_stays_what_it_is() -> None:
+    with pytest.raises(docker.errors.NotFound), oodida.local({}):
+        raise docker.errors.NotFound("the user's own")

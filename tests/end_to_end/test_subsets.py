@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable
+import shutil
+import signal
+from pathlib import Path
 
 import pytest
 
 import oodida
-from tests.end_to_end.conftest import VEHICLES
+from tests.end_to_end.conftest import VEHICLES, StartVehicle, System
 
 
 def count(select: oodida.Select, **changes: object) -> oodida.Assignment:
@@ -53,7 +54,7 @@ def test_an_unknown_vehicle_is_in_the_participation(ada: oodida.Fleet) -> None:
 
 
 def test_a_vehicle_that_dies_does_not_stall_the_iteration(
-    ada: oodida.Fleet, start_vehicle: Callable[[str], subprocess.Popen[bytes]]
+    ada: oodida.Fleet, start_vehicle: StartVehicle
 ) -> None:
     name = f"dying-{ada.user}"
     process = start_vehicle(name)
@@ -109,13 +110,55 @@ def test_nobody_in_time_fails_the_assignment_with_the_participation(ada: oodida.
 
 
 def test_a_vehicle_without_the_signal_refuses_its_own_task_only(
-    ada: oodida.Fleet, start_vehicle: Callable[[str], subprocess.Popen[bytes]]
+    ada: oodida.Fleet, start_vehicle: StartVehicle, tmp_path: Path
 ) -> None:
-    del start_vehicle
+    recording = tmp_path / "speed_only.csv"
+    recording.write_text("VEHICLE_SPEED\n10\n20\n")
+    name = f"plain-{ada.user}"
+    start_vehicle(name, f"--recording={recording}")
     run = ada.submit(
         oodida.Assignment(
+            vehicles=oodida.Select.ids("car-1", name),
             onboard=oodida.Onboard("count", signals=["VEHICLE_SPEED", "ENGINE_RPM"], samples=4),
             offboard=oodida.Offboard("sum"),
         )
     )
-    assert run.result() == {"VEHICLE_SPEED": 12, "ENGINE_RPM": 12}
+    assert run.result(timeout_s=20) == {"VEHICLE_SPEED": 4, "ENGINE_RPM": 4}
+    participation = run.iterations[0].participation
+    assert participation["car-1"].status == "included"
+    assert participation[name].status == "refused"
+    assert "ENGINE_RPM" in participation[name].reason
+
+
+def test_a_vehicle_that_cannot_run_the_module_says_so_at_once(
+    ada: oodida.Fleet, start_vehicle: StartVehicle
+) -> None:
+    name = f"bare-{ada.user}"
+    start_vehicle(name)
+    only = oodida.Select.ids("car-1", name)
+    deployment = ada.deploy("def custom_code(w):\n    return 1\n", name="m", vehicles=only)
+    assert deployment.states == {"car-1": "ready", name: "refused"}
+    run = ada.submit(
+        oodida.Assignment(
+            vehicles=only,
+            onboard=oodida.Onboard("custom", module="m", signals="VEHICLE_SPEED", samples=2),
+            offboard=oodida.Offboard("collect"),
+            deadline_s=300,
+        )
+    )
+    assert run.result(timeout_s=30) == [1]
+    assert run.iterations[0].participation[name].status == "refused"
+    assert "minimal" in run.iterations[0].participation[name].reason
+
+
+def test_a_vehicle_that_lost_its_state_comes_back(
+    ada: oodida.Fleet, system: System, start_vehicle: StartVehicle
+) -> None:
+    name = f"wiped-{ada.user}"
+    for _ in range(2):
+        process = start_vehicle(name)
+        run = ada.submit(count(oodida.Select.ids(name)))
+        assert run.result(timeout_s=20) == 5
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+        shutil.rmtree(system.folder / name)

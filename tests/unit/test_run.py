@@ -1,0 +1,72 @@
+"""A run makes up for events that were lost, at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from oodida.run import Run
+from protocol.lifecycle import AssignmentState
+from protocol.messages import EndEvent, Event, History, IterationEvent, Reply
+
+
+class Wire:
+    """What a run needs of a connection: it keeps what happened, and answers for it."""
+
+    user = "ada"
+
+    def __init__(self) -> None:
+        self.happened: list[Event] = []
+        self.asked: list[int] = []
+
+    def listen(self, *_: Any) -> None:
+        """Events are handed over by the test."""
+
+    def unlisten(self, *_: Any) -> None:
+        """The same."""
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run(work)
+
+    async def ask_async(self, request: History, _timeout_s: float) -> Reply:
+        self.asked.append(request.after)
+        later = [e for e in self.happened if getattr(e, "number", 10**9) > request.after]
+        return Reply(history=later)
+
+
+def iteration(number: int) -> IterationEvent:
+    return IterationEvent(assignment="a", number=number, value=number, results=[], participation={})
+
+
+def end(iterations: int) -> EndEvent:
+    return EndEvent(assignment="a", state=AssignmentState.SUCCEEDED, iterations=iterations)
+
+
+def test_a_lost_iteration_is_asked_for_when_a_later_one_comes() -> None:
+    wire: Any = Wire()
+    run = Run(wire, "a")
+    wire.happened = [iteration(1), iteration(2), iteration(3)]
+    run._on_event(iteration(1))
+    run._on_event(iteration(3))  # the second was lost
+    assert [i.number for i in run.iterations] == [1, 2, 3]
+    assert wire.asked == [1]
+
+
+def test_a_lost_iteration_is_asked_for_when_the_end_comes() -> None:
+    wire: Any = Wire()
+    run = Run(wire, "a")
+    wire.happened = [iteration(1), iteration(2), end(2)]
+    run._on_event(iteration(1))
+    run._on_event(end(2))
+    assert [i.value for i in run] == [1, 2]
+    assert run.result() == 2
+
+
+def test_an_event_that_comes_twice_or_late_changes_nothing() -> None:
+    wire: Any = Wire()
+    run = Run(wire, "a")
+    for event in (iteration(1), iteration(1), iteration(2), iteration(1), end(2), end(2)):
+        run._on_event(event)
+    assert [i.number for i in run] == [1, 2]
+    assert wire.asked == []
