@@ -8,9 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Its reaper is an image that would have to be pulled; what tests start ends with their fixtures.
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+
+# On a loaded machine a single example may take long; the tests' own time-out is what bounds them.
+settings.register_profile("ours", deadline=None)
+settings.load_profile("ours")
 
 ROOT = Path(__file__).parent.parent
 RECORDINGS = ROOT.parent / "shared" / "data" / "carobd"

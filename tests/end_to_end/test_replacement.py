@@ -82,6 +82,45 @@ def test_a_call_that_runs_is_not_touched(ada: oodida.Fleet) -> None:
     assert digests == [slow.digest, new.digest]
 
 
+def test_code_that_comes_while_a_window_fills_is_what_computes_it(ada: oodida.Fleet) -> None:
+    ada.deploy(FIRST, name="m")
+    run = ada.submit(
+        oodida.Assignment(
+            vehicles=oodida.Select.ids(*VEHICLES),
+            onboard=oodida.Onboard(
+                "custom", module="m", signals="VEHICLE_SPEED", samples=12, rate_hz=2
+            ),
+            offboard=oodida.Offboard("collect"),
+        )
+    )
+    ada.deploy(SECOND, name="m")
+    assert not run.ended  # the window takes six seconds, and is not full yet
+    assert run.result() == [2, 2, 2]
+
+
+def test_an_off_board_module_is_replaced_in_the_same_way(ada: oodida.Fleet) -> None:
+    ada.deploy("def custom_code(results):\n    return 'first'\n", name="m", to="cloud")
+    run = ada.submit(
+        oodida.Assignment(
+            vehicles=oodida.Select.ids("car-1"),
+            onboard=oodida.Onboard("count", signals="VEHICLE_SPEED", samples=3),
+            offboard=oodida.Offboard("custom", module="m"),
+            iterations=1000,
+        )
+    )
+    values = []
+    for iteration in run:
+        values.append(iteration.value)
+        if iteration.number == 2:
+            ada.deploy("def custom_code(results):\n    return 'then'\n", name="m", to="cloud")
+        if iteration.value == "then" or iteration.number == 100:
+            break
+    run.cancel()
+    assert values[:2] == ["first", "first"]
+    assert values[-1] == "then"
+    assert set(values[2:-1]) <= {"first"}
+
+
 def test_an_assignment_by_another_user_shows_no_gap_and_no_changed_value(
     ada: oodida.Fleet, bob: oodida.Fleet
 ) -> None:
