@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from protocol import values
+from tests.conftest import until
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -181,8 +182,16 @@ def test_no_process_is_left(program: Path, tmp_path: Path) -> None:
     """
     assert call(program, source).answer["value"] == 1
     pid = int(mark.read_text())
-    state = Path(f"/proc/{pid}/stat")
-    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+    assert until(lambda: _has_ended(pid))
+
+
+def _has_ended(pid: int) -> bool:
+    """True if a process is gone, or dead and not yet taken note of by whoever inherited it."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return True
+    return state.rpartition(")")[2].split()[0] == "Z"
 
 
 def test_module_has_no_descriptor_but_its_own(program: Path) -> None:
