@@ -84,6 +84,7 @@ class Agent:
         )
         self._reporter = Reporter(topics.reports(settings.role, settings.name))
         self._session = _SessionCounter(settings.folder / "session")
+        self._stopping = False
         self._running: dict[str, set[asyncio.Task[None]]] = {}
         self._seen: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._link = Link(
@@ -121,6 +122,7 @@ class Agent:
             await asyncio.to_thread(self._runner.close)
 
     async def _stop(self) -> None:
+        self._stopping = True
         running = [task for tasks in self._running.values() for task in tasks]
         for task in running:
             task.cancel()
@@ -212,7 +214,8 @@ class Agent:
         try:
             report = await self._runner.run(order)
         except asyncio.CancelledError:
-            report = self._unfinished(order, TaskState.CANCELLED, Kind.REFUSED, "cancelled")
+            why = "the runtime was stopped" if self._stopping else "the task was cancelled"
+            report = self._unfinished(order, TaskState.CANCELLED, Kind.REFUSED, why)
         except Exception as bug:  # one task must not take the others along
             log.exception("task %s of %s could not be run", order.id, order.assignment)
             reason = f"the runtime failed: {type(bug).__name__}"

@@ -56,7 +56,8 @@ class Reporter:
             due = [id_ for id_, (_, at) in self._waiting.items() if at <= now]
             await asyncio.gather(*(self._send(link, id_, now) for id_ in due))
             try:
-                await asyncio.wait_for(self._new.wait(), RESEND_S if self._waiting else None)
+                async with asyncio.timeout(RESEND_S if self._waiting else None):
+                    await self._new.wait()
             except TimeoutError:
                 continue
 

@@ -136,7 +136,8 @@ def _why_not(task: TaskView, now: Situation) -> Participation:
         status = "refused" if refused else _BLAME[task.outcome.kind]
         return Participation(status=status, reason=task.outcome.describe()[:4000])
     if task.state is TaskState.CANCELLED:
-        return Participation(status="cancelled", reason="the task was cancelled")
+        reason = task.outcome.reason if task.outcome is not None else ""
+        return Participation(status="cancelled", reason=reason or "the task was cancelled")
     if task.vehicle not in now.known:
         return Participation(status="unknown", reason="no vehicle of this name was ever seen")
     if task.vehicle not in now.online:

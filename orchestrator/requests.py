@@ -163,7 +163,8 @@ def _check_signals(spec: Assignment, chosen: Mapping[str, Presence]) -> None:
     have = {signal for seen in chosen.values() for signal in seen.signals}
     for signal in spec.onboard.signal_names:
         if signal not in have:
-            near = difflib.get_close_matches(signal, have, n=3, cutoff=0.5)
+            same = [name for name in have if name.lower() == signal.lower()]
+            near = same or difflib.get_close_matches(signal, have, n=3, cutoff=0.5)
             hint = f"; did you mean {', '.join(near)}?" if near else ""
             raise UnknownSignal(f"no selected vehicle has the signal {signal}{hint}")
 

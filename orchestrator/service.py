@@ -102,7 +102,8 @@ class Service:
 
     async def _batch(self, patience: float | None) -> list[Incoming]:
         try:
-            batch = [await asyncio.wait_for(self._link.receive(), patience)]
+            async with asyncio.timeout(patience):
+                batch = [await self._link.receive()]
         except TimeoutError:
             return []
         while len(batch) < BATCH and (message := self._link.receive_nowait()) is not None:

@@ -103,6 +103,13 @@ def _properties(packet: int) -> Properties:
     return Properties(packet)  # type: ignore[no-untyped-call]
 
 
+async def end_task(task: asyncio.Task[Any], patience_s: float = 5.0) -> None:
+    """Cancel a task until it has ended: a library may take one cancellation for its own."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=patience_s)
+
+
 class Link:
     """A connection to the broker that is made again whenever it ends.
 
@@ -139,7 +146,8 @@ class Link:
     async def __aenter__(self) -> Self:
         self._keeper = asyncio.create_task(self._keep(), name=f"link-{self.client_id}")
         try:
-            await asyncio.wait_for(self._up.wait(), self._patience_s)
+            async with asyncio.timeout(self._patience_s):
+                await self._up.wait()
         except TimeoutError:
             await self.__aexit__()
             where = f"{self.address.host}:{self.address.port}"
@@ -151,9 +159,7 @@ class Link:
 
     async def __aexit__(self, *_: object) -> None:
         if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+            await end_task(self._keeper)
         if self._connection is not None:
             await self._connection.close()
 
@@ -258,22 +264,22 @@ class _Connection:
             last.WillDelayInterval = will.delay_s
             last.ContentType = JSON
             self._client.will_set(will.topic, will.payload, qos=1, retain=True, properties=last)
+
         # paho's connect blocks for the TCP handshake, so it is kept off the event loop.
-        await asyncio.wait_for(
-            self._loop.run_in_executor(
-                None,
-                lambda: self._client.connect(
-                    self._address.host,
-                    self._address.port,
-                    keepalive=KEEPALIVE_S,
-                    clean_start=session_expiry_s == 0,
-                    properties=properties,
-                ),
-            ),
-            CONNECT_TIMEOUT_S,
-        )
+        def connect() -> None:
+            self._client.connect(
+                self._address.host,
+                self._address.port,
+                keepalive=KEEPALIVE_S,
+                clean_start=session_expiry_s == 0,
+                properties=properties,
+            )
+
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await self._loop.run_in_executor(None, connect)
         self._tick()
-        await asyncio.wait_for(self._accepted, CONNECT_TIMEOUT_S)
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await asyncio.shield(self._accepted)
 
     async def subscribe(self, filters: Sequence[str]) -> None:
         if not filters:
@@ -284,7 +290,8 @@ class _Connection:
             raise NotConnected
         future: asyncio.Future[list[ReasonCode]] = self._loop.create_future()
         self._subscribing[mid] = future
-        codes = await asyncio.wait_for(self._first(future), CONNECT_TIMEOUT_S)
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            codes = await self._first(future)
         for name, code in zip(filters, codes, strict=False):
             if code.is_failure:
                 raise LinkError(f"the broker refused the subscription to {name}: {code}")
@@ -331,7 +338,8 @@ class _Connection:
         if not self.lost.done():
             self._client.disconnect()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self.lost), 2)
+                async with asyncio.timeout(2):
+                    await asyncio.shield(self.lost)
         self.abandon()
 
     def abandon(self) -> None:

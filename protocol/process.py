@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from typing import Final
+
+#: How long a program may take to tidy up before it is told again to stop, in seconds.
+CANCEL_AGAIN_S: Final = 5.0
 
 
 def start_logging(level: str) -> None:
@@ -40,10 +43,14 @@ async def run_until_told(
     await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
     if stop_on_eof:
         loop.remove_reader(sys.stdin.fileno())
-    for task in (teller, stopped, work):
+    for task in (teller, stopped):
         task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await work
+    # Again and again: what it waits for may end at the very moment and take the cancellation along.
+    while not work.done():
+        work.cancel()
+        await asyncio.wait({work}, timeout=CANCEL_AGAIN_S)
+    if not work.cancelled() and (problem := work.exception()) is not None:
+        raise problem
 
 
 def _at_eof(stop: asyncio.Event) -> None:

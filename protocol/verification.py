@@ -219,7 +219,10 @@ def _judge(
         return {"ok": True, "warning": warning + "Pass example=[...] to have it checked."}
     verdict = dict(certain[0] if certain else failures[0][0])
     if guessed and not certain:
-        verdict["reason"] += ". If it needs a window of another form, pass example=..."
+        verdict["reason"] += (
+            ". If it needs a window of another form, pass example=...; "
+            "for NumPy arrays, environment='science'"
+        )
     return verdict
 
 

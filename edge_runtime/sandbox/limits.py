@@ -15,8 +15,9 @@ class Limits(Frozen):
 
     #: Seconds of wall time, from the moment that the container is up and has the call.
     time_s: float = Field(default=10.0, gt=0, le=3600)
-    #: Seconds of processor time. Less than `time_s`, so that a busy loop is told from a sleep.
-    cpu_s: int = Field(default=8, ge=1, le=3600)
+    #: Seconds of processor time. Half of `time_s`, so that a busy loop is told from a sleep also
+    #: where two calls share a processor.
+    cpu_s: int = Field(default=5, ge=1, le=3600)
     #: Megabytes of memory, swap and scratch space included. The interpreter alone takes 10.
     memory_mb: int = Field(default=512, ge=32, le=65_536)
     #: Processors that may be busy at once, in all its processes together.

@@ -90,7 +90,10 @@ class Connection:
             log.info("what was missed is asked for later: %s", problem)
 
     def do(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
-        """Run a coroutine on the loop and wait for it."""
+        """Run a coroutine on the loop and wait for it. Raises NotConnected when it is closed."""
+        if self._closed:
+            work.close()
+            raise NotConnected("this connection is closed; connect again")
         future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(timeout_s)
@@ -137,7 +140,8 @@ class Connection:
             with contextlib.suppress(NotConnected):
                 await self._link.publish(message)
             with contextlib.suppress(TimeoutError):
-                return await asyncio.wait_for(asyncio.shield(answer), RETRY_S)
+                async with asyncio.timeout(RETRY_S):
+                    return await asyncio.shield(answer)
 
     def listen(
         self,
@@ -182,7 +186,6 @@ class Connection:
         """Say goodbye to the broker and end the thread."""
         if self._closed:
             return
-        self._closed = True
         with contextlib.suppress(LinkError, TimeoutError):
             self.do(self._shut(), 10)
         self._stop_loop()

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
+from edge_runtime.signals import open_source
 from oodida.fleet import Fleet, connect
 from protocol.assignment import Attribute
 from protocol.errors import BadRecording, BadRequest, SetupError
@@ -93,11 +94,17 @@ def local(
 def _check(
     vehicles: Mapping[str, str | Path | None], attributes: Mapping[str, Mapping[str, Attribute]]
 ) -> None:
+    if not isinstance(vehicles, Mapping):
+        raise BadRequest("vehicles is a dict: for each name the path of a recording, or None")
     for name, path in vehicles.items():
         if not is_name(name):
             raise BadRequest(f"{name!r:.80} is no vehicle name: letters, digits, and . _ -")
         if path is not None and not Path(path).is_file():
-            raise BadRecording(f"{path} is no file; None gives the vehicle a simulated driver")
+            raise BadRecording(f"{path} is no file; without one the vehicle is a simulated driver")
+        if path is not None:
+            open_source(
+                path, name
+            )  # a recording that cannot be read is told before anything starts
     strangers = sorted(set(attributes) - set(vehicles))
     if strangers:
         raise BadRequest(f"attributes are given for {', '.join(strangers)}, which is no vehicle")
@@ -162,7 +169,9 @@ def _broker(image: str, port: int) -> Iterator[str]:
 
 def _what_to_do(problem: Exception, port: int) -> str:
     if "already allocated" in str(problem) or "already in use" in str(problem):
-        return f"port {port} is taken on this machine; choose another, or 0 for any free one"
+        return (
+            f"port {port} is taken on this machine; choose another (--port), or 0 for any free one"
+        )
     return f"the container engine: {problem}. `make setup` installs and starts one"
 
 

@@ -26,6 +26,8 @@ def read(given: Given) -> tuple[str, str]:
     """
     if callable(given):
         source, name = _of_function(given), getattr(given, "__name__", FUNCTION)
+    elif not isinstance(given, str | Path):
+        raise BadRequest(f"a module is a path, a text or a function, not {type(given).__name__}")
     elif isinstance(given, Path) or _is_path(given):
         source, name = _of_file(Path(given)), Path(given).stem
     else:

@@ -93,8 +93,8 @@ def start_vehicle(system: System) -> Iterator[StartVehicle]:
 
     yield start
     for process in started:
-        process.kill()
-        process.wait()
+        process.terminate()  # so that it can remove its containers
+        process.wait(20)
         for pipe in (process.stdin, process.stdout):
             assert pipe is not None
             pipe.close()

@@ -93,6 +93,9 @@ def test_a_killed_program_takes_its_parts_along_and_the_next_removes_its_broker(
     program = (
         "import oodida, sys\n"
         f"with oodida.local({{'{name}': None}}) as fleet:\n"
+        "    fleet.submit(oodida.Assignment(\n"  # so that messages pour in when the end comes
+        "        onboard=oodida.Onboard('count', signals='VEHICLE_SPEED', samples=2),\n"
+        "        offboard=oodida.Offboard('sum'), iterations=100_000))\n"
         "    print(fleet.url, flush=True)\n"
         "    sys.stdin.read()\n"
     )
@@ -114,7 +117,7 @@ def test_what_cannot_start_says_why(tmp_path: Path) -> None:
         pass
     broken = tmp_path / "broken.csv"
     broken.write_text("A,A\n1,2\n")
-    with pytest.raises(SetupError, match="bad_recording"), oodida.local({"car-1": broken}):
+    with pytest.raises(BadRecording, match="A"), oodida.local({"car-1": broken}):
         pass
     with pytest.raises(oodida.BadRequest, match="vehicle name"), oodida.local({"a/b": None}):
         pass

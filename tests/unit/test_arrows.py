@@ -19,7 +19,10 @@ MAY_IMPORT = {
     "images": set[str](),
 }
 #: The one place that knows all the parts, and the guest program, which is baked in with `protocol`.
-EXCEPTIONS = {"frontend/oodida/local.py": {"images"}, "images/sandbox/guest.py": {"protocol"}}
+EXCEPTIONS = {
+    "frontend/oodida/local.py": {"images", "edge_runtime"},
+    "images/sandbox/guest.py": {"protocol"},
+}
 #: Library -> the only places that may import it.
 OUTSIDE = {
     "paho": ("protocol/link.py",),

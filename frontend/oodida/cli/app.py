@@ -30,6 +30,9 @@ app = typer.Typer(
     epilog="Start with [bold]oodida demo[/bold], or [bold]oodida up[/bold] and a second terminal.",
 )
 
+#: How many assignments `oodida watch` lists for people.
+LISTED = 20
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, a document a line.")]
 Url = Annotated[
     str | None,
@@ -82,7 +85,9 @@ def up(
 
         oodida run --onboard mean --signals VEHICLE_SPEED --samples 50
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Also where a shell has started it in the background, with interrupts ignored.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     with show.errors(json_wanted=as_json):
         chosen = vehicles_from(vehicle or ["car-1", "car-2", "car-3"])
         progress = None if as_json else show.err.print
@@ -91,8 +96,11 @@ def up(
                 show.as_json({"url": fleet.url, "vehicles": list(chosen)})
             else:
                 show.out.print(f"up at {fleet.url} with {', '.join(chosen)}; Ctrl-C ends it")
-            while True:
-                time.sleep(3600)
+            try:
+                while True:
+                    time.sleep(3600)
+            except KeyboardInterrupt:
+                show.err.print("stopping")
 
 
 @app.command()
@@ -105,19 +113,25 @@ def vehicles(*, as_json: Json = False, url: Url = None, user: User = None) -> No
             return
         show.table(
             "Vehicles and workers",
-            ["name", "", "state", "attributes", "signals", "environments"],
+            ["name", "kind", "state", "attributes", "environments"],
             [
                 [
                     v.name,
                     v.role,
                     "online" if v.online else "offline",
                     ", ".join(f"{k}={a}" for k, a in v.attributes.items()),
-                    ", ".join(f"{k} ({unit})" if unit else k for k, unit in v.signals.items()),
                     ", ".join(e.value for e in v.environments),
                 ]
                 for v in found
             ],
         )
+        alike: dict[tuple[tuple[str, str], ...], list[str]] = {}
+        for v in found:
+            alike.setdefault(tuple(v.signals.items()), []).append(v.name)
+        for signals, names in alike.items():
+            if signals:
+                listed = (f"{name} ({unit})" if unit else name for name, unit in signals)
+                show.paragraph(f"Signals of {', '.join(names)}", listed)
 
 
 @app.command()
@@ -217,8 +231,11 @@ def deploy(
             show.as_json(show.deployment(made))
             return
         title = f"{made.name}, generation {made.generation}, {made.digest[:12]}"
-        rows = [[edge, state, made.reasons.get(edge, "")] for edge, state in made.states.items()]
-        show.table(title, ["where", "state", "reason"], rows)
+        rows = [
+            [edge, f"{state}: {made.reasons[edge]}" if edge in made.reasons else state]
+            for edge, state in made.states.items()
+        ]
+        show.table(title, ["where", "state"], rows)
         _warn(made.warning)
 
 
@@ -264,10 +281,13 @@ def run(  # noqa: PLR0917 - options, all of them by name
             if detach:
                 show.as_json({"id": started.id}) if as_json else show.out.print(started.id)
                 return
+            if not as_json:
+                show.err.print(f"assignment {started.id}")
             try:
                 _follow(started, as_json=as_json)
             except KeyboardInterrupt:
                 started.cancel()
+                show.err.print(f"assignment {started.id} is cancelled")
                 raise
 
 
@@ -296,10 +316,19 @@ def _list(fleet: Fleet, *, as_json: bool) -> None:
         return
     columns = ["id", "state", "iteration", "on-board", "off-board", "started"]
     rows = [
-        [a.id, a.state.value, f"{a.iteration} of {a.iterations}", a.onboard, a.offboard, a.started]
-        for a in found
+        [
+            a.id,
+            a.state.value,
+            f"{a.iteration} of {a.iterations}",
+            a.onboard,
+            a.offboard,
+            a.started[:16].replace("T", " "),
+        ]
+        for a in found[:LISTED]
     ]
-    show.table(f"Assignments of {fleet.user}", columns, rows)
+    show.table(f"Assignments of {fleet.user}, in UTC", columns, rows)
+    if len(found) > LISTED:
+        show.out.print(f"  and {len(found) - LISTED} older ones; --json lists more")
 
 
 def _follow(run: Run, *, as_json: bool) -> None:
@@ -340,15 +369,20 @@ def modules(*, as_json: Json = False, url: Url = None, user: User = None) -> Non
             return
         show.table(
             f"Modules of {fleet.user}",
-            ["name", "side", "generation", "digest", "environment", "bytes", "where"],
+            ["name", "digest", "side", "no.", "environment", "where"],
             [
                 [
-                    m.name, m.side.value, m.generation, m.digest[:12], m.environment.value, m.size,
+                    m.name,
+                    m.digest[:12],
+                    m.side.value,
+                    m.generation,
+                    m.environment.value,
                     ", ".join(f"{edge} {state}" for edge, state in m.states.items()),
                 ]
                 for m in found
             ],
-        )  # fmt: skip
+            whole=2,
+        )
 
 
 def _busy(as_json: bool) -> Status:

@@ -24,6 +24,7 @@ from oodida.deployment import Deployment
 from oodida.run import Iteration
 from protocol.errors import AssignmentFailed, OodidaError
 from protocol.module import Side
+from protocol.participation import Participation
 
 out: Final = Console(highlight=False)
 err: Final = Console(stderr=True, highlight=False)
@@ -74,14 +75,26 @@ def as_json(thing: Any) -> None:
     print(json.dumps(plain(thing), ensure_ascii=False))
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table whose cells are plain text."""
-    made = Table(title=title, title_justify="left", header_style="bold")
-    for column in columns:
-        made.add_column(column, overflow="fold")
-    for row in rows:
-        made.add_row(*(text(cell) for cell in row))
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, whole: int = 1
+) -> None:
+    """Print a table whose cells are plain text; the first ``whole`` columns are never cut."""
+    listed = list(rows)
+    out.print(Text(title, style="italic"))
+    if not listed:
+        out.print("  none yet")
+        return
+    made = Table(header_style="bold")
+    for number, column in enumerate(columns):
+        made.add_column(column, overflow="fold", no_wrap=number < whole)
+    for row in listed:
+        made.add_row(*(text(cell, 1000) for cell in row))
     out.print(made)
+
+
+def paragraph(title: str, words: Iterable[str]) -> None:
+    """Print a list of words that must not be cut, as many a line as fit."""
+    out.print(Text.assemble((f"{title}: ", "bold"), text(", ".join(words), 20_000)))
 
 
 @contextlib.contextmanager
@@ -105,9 +118,9 @@ def error_of(error: OodidaError, *, json_wanted: bool) -> None:
     err.print(
         Text.assemble(("error ", "bold red"), (error.code, "red"), ": ", text(error.message, 2000))
     )
-    if isinstance(error, AssignmentFailed):
+    if isinstance(error, AssignmentFailed) and len(error.participation) > 3:
         for vehicle, why in error.participation.items():
-            err.print(Text("  ") + text(f"{vehicle}: {why.status} {why.reason}", 500))
+            err.print(Text("  ") + text(f"{vehicle}: {said(why)}", 500))
 
 
 def deployment(made: Deployment) -> dict[str, Any]:
@@ -136,6 +149,12 @@ def iteration(made: Iteration) -> dict[str, Any]:
     }
 
 
+def said(why: Participation) -> str:
+    """A participation in words."""
+    word = why.status.replace("_", " ")
+    return f"{word} ({why.reason})" if why.reason else word
+
+
 def iteration_line(made: Iteration) -> Text:
     """An iteration on one line: number, value, code, and who is missing."""
     codes = sorted({(r.generation, r.digest[:8]) for r in made.results if r.digest})
@@ -149,5 +168,5 @@ def iteration_line(made: Iteration) -> Text:
     for vehicle, why in made.participation.items():
         if why.status != "included":
             line.append("\n      ")
-            line.append_text(text(f"{vehicle}: {why.status} {why.reason}", 300))
+            line.append_text(text(f"{vehicle}: {said(why)}", 300))
     return line
