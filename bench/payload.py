@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 
 import oodida
 from bench._measure import MODULE, print_figures
@@ -62,7 +63,8 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_broker, to_broker = await asyncio.open_connection(*self._target)
-        await asyncio.gather(self._pump(reader, to_broker), self._pump(from_broker, writer))
+        with suppress(asyncio.CancelledError):  # that is how a server ends its connections
+            await asyncio.gather(self._pump(reader, to_broker), self._pump(from_broker, writer))
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         counter = Counter(self.sizes)
