@@ -31,7 +31,7 @@ def mixed(fleet: oodida.Fleet, consistency: str, wanted: dict[str, str]) -> Mixe
             offboard=oodida.Offboard("collect"),
             iterations=100,
             consistency=consistency,  # type: ignore[arg-type]
-            deadline_s=4,
+            deadline_s=6,
         )
     )
     iterations = iter(run)

@@ -82,7 +82,7 @@ def _spread(results: list[float]) -> float:
 
 
 def test_of_two_deployments_at_once_the_later_request_wins(ada: oodida.Fleet) -> None:
-    slow = "import time\ntime.sleep(1.5)\n" + ONE
+    slow = "import time\ntime.sleep(3)\n" + ONE
     first = ada.deploy(slow, name="m", wait=False)
     second = ada.deploy(TWO, name="m")
     with pytest.raises(oodida.ModuleRefused, match="later deployment"):

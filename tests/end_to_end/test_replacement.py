@@ -124,27 +124,33 @@ def test_an_off_board_module_is_replaced_in_the_same_way(ada: oodida.Fleet) -> N
 def test_an_assignment_by_another_user_shows_no_gap_and_no_changed_value(
     ada: oodida.Fleet, bob: oodida.Fleet
 ) -> None:
-    spec = oodida.Assignment(
-        vehicles=oodida.Select.ids(*VEHICLES),
-        onboard=oodida.Onboard("mean", signals="VEHICLE_SPEED", samples=20, rate_hz=100),
-        offboard=oodida.Offboard("collect"),
-        iterations=40,
-    )
+    def bobs(iterations: int, rate_hz: float | None) -> oodida.Run:
+        return bob.submit(
+            oodida.Assignment(
+                vehicles=oodida.Select.ids(*VEHICLES),
+                onboard=oodida.Onboard(
+                    "mean", signals="VEHICLE_SPEED", samples=20, rate_hz=rate_hz
+                ),
+                offboard=oodida.Offboard("collect"),
+                iterations=iterations,
+            )
+        )
+
     ada.deploy(FIRST, name="m")
     run = ada.submit(forever("m"))
-    beside = bob.submit(spec)
+    beside = bobs(1000, rate_hz=100)
     for source in (SECOND, FIRST, SECOND):
         came = len(beside.iterations)
         ada.deploy(source, name="m")
         assert not beside.ended  # the replacement fell into his run
-        while len(beside.iterations) <= came:
-            next(itertools.islice(beside, came, None))
-    together = [(i.number, i.value) for i in beside]
+        next(itertools.islice(beside, came, None))  # which goes on
+    together = beside.iterations
+    beside.cancel()
     run.cancel()
-    assert all(p.status == "included" for i in beside.iterations for p in i.participation.values())
-    alone = [(i.number, i.value) for i in bob.submit(spec)]
-    assert together == alone
-    assert [number for number, _ in alone] == list(range(1, 41))
+    assert all(p.status == "included" for i in together for p in i.participation.values())
+    assert [i.number for i in together] == list(range(1, len(together) + 1))
+    alone = bobs(len(together), rate_hz=None)  # the same windows, without waiting
+    assert [i.value for i in alone] == [i.value for i in together]
 
 
 def test_you_read_your_own_writes(ada: oodida.Fleet) -> None:

@@ -15,8 +15,8 @@ from tests.conftest import until
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second is enough here."""
-    monkeypatch.setattr(check, "TIME_S", 1)
+    """Three seconds are enough here."""
+    monkeypatch.setattr(check, "TIME_S", 3)
 
 
 def verdict(body: str, environment: Environment = Environment.MINIMAL) -> Verdict:
