@@ -11,7 +11,7 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
 LOCKS := images/locks
-IMAGES := base broker sandbox-minimal sandbox-science
+IMAGES := base broker registry sandbox-minimal sandbox-science
 
 # Testcontainers would pull an image to clean up after it; our containers carry a label instead.
 export TESTCONTAINERS_RYUK_DISABLED := true
@@ -22,7 +22,7 @@ digest = $(shell cat $(1) | sha256sum | cut -c1-16)
 PACKAGES := $(VENV)/.packages-$(call digest,$(LOCKS)/dev.txt images/venv.sh)
 PROJECT := $(VENV)/.project-$(call digest,pyproject.toml)
 
-.PHONY: help setup demo test check bench locks clean
+.PHONY: help setup demo test gvisor check bench locks clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -36,6 +36,9 @@ demo: setup ## a fleet on this machine: deploy, run, replace while it runs
 
 test: setup check ## setup, check, and every test
 	@$(BIN)/pytest
+
+gvisor: setup ## the attacks on the sandbox once more, under gVisor
+	@$(BIN)/pytest tests/attack --sandbox-runtime=runsc
 
 check: $(PROJECT) ## lint, format and strict types over everything (no engine needed)
 	@$(BIN)/ruff check

@@ -4,24 +4,45 @@
 
 Each round changes the module, deploys it (tried on the analyst's side, verified in the cloud's
 sandbox, ready on every vehicle), submits an assignment of one iteration and waits for its value.
+A round begins when worker and vehicles have a container ready again, as they have a moment after
+the round before.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 
+import docker
+
 import oodida
 from bench._measure import MODULE, print_figures, spread
+
+
+def wait_until_ready(engine: docker.APIClient, edges: int) -> None:
+    """Wait until each edge runtime has an idle container, and what has ended is removed."""
+    while True:
+        found = engine.containers(all=True, filters={"label": "io.oodida.instance"})
+        states = [container["State"] for container in found]
+        if len(states) >= edges and set(states) == {"running"}:
+            break
+        time.sleep(0.1)
+    time.sleep(0.5)  # what was started last is up, and the engine has nothing left to do
 
 
 def main(rounds: int) -> None:
     """Measure so many rounds, after one that warms the caches up."""
     source = MODULE.read_text()
     total, deploying, running = [], [], []
-    with oodida.local(dict.fromkeys(("car-1", "car-2", "car-3"))) as fleet:
+    vehicles = ("car-1", "car-2", "car-3")
+    with (
+        contextlib.closing(docker.APIClient(version="auto")) as engine,
+        oodida.local(dict.fromkeys(vehicles)) as fleet,
+    ):
         for number in range(rounds + 1):
             changed = source.replace("LIMIT = 1.5", f"LIMIT = {1.5 + number / 1000}")
+            wait_until_ready(engine, len(vehicles) + 1)
             started = time.perf_counter()
             deployment = fleet.deploy(changed, name="module")
             deployed = time.perf_counter()
@@ -46,7 +67,7 @@ def main(rounds: int) -> None:
         "turnaround",
         vehicles=3,
         rounds=rounds,
-        containers="cold",
+        containers="warm",
         changed_to_first_result=spread(total),
         of_which_deploying=spread(deploying),
         of_which_first_iteration=spread(running),

@@ -11,13 +11,18 @@ import os
 import sys
 from pathlib import Path
 
-from pydantic import ValidationError
-
+from edge_runtime.admission import Rules
 from edge_runtime.agent import Agent, Settings
-from edge_runtime.sandbox import Limits, Sandbox
+from edge_runtime.environments.keeper import KEEP_DAYS, Keeper
+from edge_runtime.environments.pip import Source
+from edge_runtime.environments.workshop import Workshop
+from edge_runtime.sandbox import Limits, PoolSettings, Sandbox
 from edge_runtime.signals import open_source
-from protocol.assignment import Attribute, explain
+from protocol import limits
+from protocol.assignment import Attribute
 from protocol.errors import OodidaError
+from protocol.imports import rules as import_rules
+from protocol.limits import Profiles
 from protocol.module import Environment
 from protocol.process import run_until_told, start_logging
 from protocol.topics import is_name
@@ -44,7 +49,7 @@ def _image(text: str) -> tuple[Environment, str]:
 
 def _limit(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
-    known = [field for field in Limits.model_fields if field != "value"]
+    known = list(Limits.model_fields)
     with contextlib.suppress(ValueError):
         if name in known:
             return name, float(value)
@@ -100,9 +105,47 @@ def parser() -> argparse.ArgumentParser:
         help="the sandbox image of an environment, minimal or science; may be given several times",
     )  # fmt: skip
     made.add_argument(
+        "--profiles", type=Path, default=limits.SHIPPED, metavar="FILE",
+        help="what one call of a module may take, by profile, instead of the file that is shipped",
+    )  # fmt: skip
+    made.add_argument(
         "--limit", type=_limit, action="append", default=[], metavar="NAME=NUMBER",
-        help="what one call of a module may take: time_s, cpu_s, memory_mb and others; "
-        "may be given several times",
+        help="what is granted at most here, whatever a module asks for: time_s, cpu_s, memory_mb "
+        "and others; may be given several times",
+    )  # fmt: skip
+    made.add_argument(
+        "--pool", type=int, default=1, metavar="N",
+        help="containers started ahead of need, of each kind that modules here need; 0 starts "
+        "each when it is called for, which is a quarter of a second later (default: %(default)s)",
+    )  # fmt: skip
+    made.add_argument(
+        "--pool-most", type=int, default=4, metavar="N",
+        help="so many where calls come faster (default: %(default)s)",
+    )  # fmt: skip
+    made.add_argument(
+        "--pool-memory-mb", type=int, default=512, metavar="N",
+        help="memory that idle containers may take together (default: %(default)s)",
+    )  # fmt: skip
+    made.add_argument(
+        "--runtime", metavar="NAME",
+        help="the engine's runtime for modules, such as runsc for gVisor (default: the engine's)",
+    )  # fmt: skip
+    made.add_argument(
+        "--import-rules", type=Path, default=import_rules.DEFAULT_FILE, metavar="FILE",
+        help="what modules may import and use, instead of the rules that are shipped",
+    )  # fmt: skip
+    made.add_argument(
+        "--registry", metavar="HOST:PORT",
+        help="for a worker: make environments to order, and push them to this OCI registry",
+    )  # fmt: skip
+    made.add_argument(
+        "--wheel-folder", type=Path, action="append", default=[], metavar="DIR",
+        help="where the libraries of environments are, at a site without an index; may be given "
+        "several times (default: the index that pip is configured with)",
+    )  # fmt: skip
+    made.add_argument(
+        "--keep-days", type=float, default=KEEP_DAYS, metavar="DAYS",
+        help="how long an environment stays that no module uses (default: %(default)g)",
     )  # fmt: skip
     made.add_argument(
         "--calls", type=int, default=4, help="containers at a time (default: %(default)s)"
@@ -116,16 +159,21 @@ def main() -> None:
     """Read the settings and work until told to stop."""
     made = parser()
     options = made.parse_args()
-    try:
-        limits = Limits.model_validate(dict(options.limit))
-    except ValidationError as problem:
-        made.error(f"--limit: {explain(problem)}")
     start_logging(options.log_level)
     folder: Path = options.state or Path("state") / options.name
     folder.mkdir(parents=True, exist_ok=True)
     images = dict(options.image)
     worker = options.role == "worker"
     try:
+        rules = Rules(
+            import_rules.read(options.import_rules),
+            Profiles.read(options.profiles).with_maximum(dict(options.limit)),
+        )
+        pool = PoolSettings(
+            minimum=min(options.pool, 64),
+            maximum=min(max(options.pool, options.pool_most) if options.pool else 0, 64),
+            memory_mb=options.pool_memory_mb,
+        )
         source = (
             None
             if worker
@@ -133,19 +181,29 @@ def main() -> None:
         )
     except OodidaError as problem:
         sys.exit(f"{problem.code}: {problem}")
-    sandbox = Sandbox(images, owner=f"{options.role}-{options.name}")
+    owner = f"{options.role}-{options.name}"
+    sandbox = Sandbox(images, owner, runtime=options.runtime, pool=pool)
+    # Whatever comes first runs in this: it is there before it is needed.
+    sandbox.expect(Environment.MINIMAL, Limits(), resident=True)
+    keeper = Keeper(folder, keep_days=options.keep_days)
+    for environment, image in keeper.here().items():
+        sandbox.add(environment, image)
+    workshop = None
+    if options.registry:
+        source_of_libraries = Source(tuple(options.wheel_folder), index=not options.wheel_folder)
+        base = images[Environment.MINIMAL]
+        workshop = Workshop(folder, base, options.registry, source_of_libraries, sandbox)
     settings = Settings(
         url=options.broker,
         name=options.name,
         role="workers" if worker else "vehicles",
         folder=folder,
         attributes=dict(options.attribute),
-        environments=tuple(sorted(images)),
-        limits=limits,
         calls=options.calls,
+        rules=rules,
     )
     try:
-        agent = Agent(settings, source, sandbox)
+        agent = Agent(settings, source, sandbox, keeper, workshop)
         asyncio.run(run_until_told(agent.run, stop_on_eof=options.stop_on_eof))
     finally:
         sandbox.close()

@@ -14,23 +14,27 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from edge_runtime.admission import Admission, Rules
+from edge_runtime.environments.keeper import Keeper
+from edge_runtime.environments.workshop import Workshop
+from edge_runtime.installer import Installer
 from edge_runtime.modules import ModuleStore
 from edge_runtime.reporter import Reporter
 from edge_runtime.runner import Runner
-from edge_runtime.sandbox import Limits, Sandbox
+from edge_runtime.sandbox import Sandbox
 from edge_runtime.signals import Source
 from protocol import messages, topics
 from protocol.assignment import Attribute
-from protocol.errors import BadRequest, LinkError
+from protocol.errors import BadRequest, LinkError, OodidaError
 from protocol.lifecycle import TaskState
 from protocol.link import Incoming, Link, Outgoing, Will
 from protocol.messages import (
     MODULE,
     ORDER,
     RECEIPT,
+    BuildOrder,
     CancelOrder,
     Ended,
-    ModuleReport,
     OffboardOrder,
     OnboardOrder,
     Presence,
@@ -38,9 +42,10 @@ from protocol.messages import (
     Verdict,
     VerifyOrder,
     VerifyReport,
+    WheelOrder,
     new_id,
 )
-from protocol.module import Environment, Module, Side
+from protocol.module import Side
 from protocol.outcome import Kind, Outcome
 from protocol.topics import Role
 from protocol.version import VERSION
@@ -56,33 +61,45 @@ REMEMBERED: Final = 10_000
 
 @dataclass(frozen=True)
 class Settings:
-    """Who an edge runtime is. ``calls``: containers at a time."""
+    """Who an edge runtime is. ``calls``: containers at a time; ``rules``: what holds here."""
 
     url: str
     name: str
     role: Role
     folder: Path
     attributes: dict[str, Attribute] = field(default_factory=dict)
-    environments: tuple[Environment, ...] = ()
-    limits: Limits = field(default_factory=Limits)
+    rules: Rules = field(default_factory=Rules.shipped)
     calls: int = 4
 
 
 class Agent:
     """An edge runtime: a vehicle with its source of signals, or a worker without one."""
 
-    def __init__(self, settings: Settings, source: Source | None, sandbox: Sandbox) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        source: Source | None,
+        sandbox: Sandbox,
+        environments: Keeper,
+        workshop: Workshop | None = None,
+    ) -> None:
         self._settings, self._source = settings, source
         self._side = Side.ONBOARD if settings.role == "vehicles" else Side.OFFBOARD
         self._modules = ModuleStore(settings.folder / "modules" / self._side.value, self._side)
+        admission = Admission(settings.rules)
         self._runner = Runner(
             source=source,
             modules=self._modules,
             sandbox=sandbox,
-            limits=settings.limits,
+            admission=admission,
             calls=settings.calls,
         )
+        self._sandbox, self._environments, self._workshop = sandbox, environments, workshop
         self._reporter = Reporter(topics.reports(settings.role, settings.name))
+        self._installer = Installer(
+            self._modules, sandbox, admission, self._reporter, environments, self._start
+        )
+        self._installer.on_environment(lambda: self._start("presence", self._announce()))
         self._session = _SessionCounter(settings.folder / "session")
         self._stopping = False
         self._running: dict[str, set[asyncio.Task[None]]] = {}
@@ -111,6 +128,10 @@ class Agent:
         try:
             async with self._link, asyncio.TaskGroup() as group:
                 group.create_task(self._reporter.run(self._link), name="reporter")
+                sweeping = self._environments.sweep(
+                    self._modules.environments, self._sandbox.remove
+                )
+                group.create_task(sweeping, name="sweep")
                 try:
                     while True:
                         message = await self._link.receive()
@@ -127,6 +148,7 @@ class Agent:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        await self._environments.close()
         with suppress(LinkError, TimeoutError):
             goodbye = Presence(online=False, session=self._session.current)
             async with asyncio.timeout(2):
@@ -139,18 +161,25 @@ class Agent:
         payload, _ = messages.encode(death)
         return Will(topics.presence(self._settings.role, self._settings.name), payload)
 
-    async def _on_up(self) -> None:
+    def _birth(self) -> Presence:
         settings = self._settings
-        await self._publish_presence(
-            Presence(
-                online=True,
-                session=self._session.current,
-                version=VERSION,
-                attributes=settings.attributes,
-                signals=dict(self._source.signals) if self._source is not None else {},
-                environments=settings.environments,
-            )
+        return Presence(
+            online=True,
+            session=self._session.current,
+            version=VERSION,
+            attributes=settings.attributes,
+            signals=dict(self._source.signals) if self._source is not None else {},
+            environments=self._sandbox.environments,
+            builds=self._workshop is not None,
         )
+
+    async def _announce(self) -> None:
+        """There is one environment more. Without a connection, the next birth tells it."""
+        with suppress(LinkError):
+            await self._publish_presence(self._birth())
+
+    async def _on_up(self) -> None:
+        await self._publish_presence(self._birth())
         self._reporter.again()
         if self._ready is not None:
             self._ready.set()
@@ -182,22 +211,35 @@ class Agent:
 
     def _order(self, message: Incoming) -> None:
         order = messages.decode(ORDER, message.payload, message.content_type)
-        if isinstance(order, CancelOrder):
-            for task in self._running.get(order.assignment, ()):
-                task.cancel()
-            return
-        attempt = 1 if isinstance(order, VerifyOrder) else order.attempt
-        if (order.id, attempt) in self._seen:
-            return  # it came twice; its report is sent until it is received
-        self._seen[order.id, attempt] = None
+        match order:
+            case CancelOrder():
+                for task in self._running.get(order.assignment, ()):
+                    task.cancel()
+                self._start("end", self._runner.end(order.assignment))
+            case OnboardOrder() | OffboardOrder():
+                if isinstance(order, OnboardOrder) != (self._side is Side.ONBOARD):
+                    log.warning("dropped an %s order: this is no place for it", order.kind)
+                elif self._is_new(order.id, order.attempt):
+                    self._start(order.assignment, self._task(order))
+            case VerifyOrder():
+                if self._is_new(order.id, 1):
+                    self._start(order.id, self._verify(order))
+            case WheelOrder() if self._workshop is not None:
+                self._workshop.take(order)
+            case BuildOrder() if self._workshop is not None:
+                building = self._workshop.build(order, lambda r: self._reporter.report(r.id, r))
+                self._start(order.id, building)
+            case _:
+                log.warning("dropped a %s order: no environments are made here", order.kind)
+
+    def _is_new(self, id_: str, attempt: int) -> bool:
+        """False for an order that came before: its report is sent until it is received."""
+        if (id_, attempt) in self._seen:
+            return False
+        self._seen[id_, attempt] = None
         while len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
-        if isinstance(order, VerifyOrder):
-            self._start(order.id, self._verify(order))
-        elif isinstance(order, OnboardOrder) == (self._side is Side.ONBOARD):
-            self._start(order.assignment, self._task(order))
-        else:
-            log.warning("dropped an %s order: this is no place for it", order.kind)
+        return True
 
     def _start(self, key: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=f"task-{key}")
@@ -236,7 +278,10 @@ class Agent:
 
     async def _verify(self, order: VerifyOrder) -> None:
         try:
+            await self._installer.prepare(order.module, lambda _: None)
             verdict = await self._runner.verify(order)
+        except OodidaError as problem:
+            verdict = Verdict(ok=False, code=problem.code, reason=problem.message[:4000])
         except Exception as bug:
             log.exception("module %s could not be tried", order.module.name)
             reason = f"the worker failed on it: {type(bug).__name__}"
@@ -257,27 +302,7 @@ class Agent:
             raise BadRequest("the module is not the one of its topic")
         if module.side is not self._side:
             raise BadRequest(f"an {module.side.value} module has no place here")
-        why_not = ""
-        if module.environment not in self._settings.environments:
-            why_not = f"there is no image for the environment {module.environment.value} here"
-            self._modules.refuse(module, why_not)
-        elif not self._modules.put(module):
-            newest = self._modules.get(module.user_id, module.name)
-            why_not = f"generation {newest.generation if newest else 0} is here, which is newer"
-        self._report_module(module, why_not)
-
-    def _report_module(self, module: Module, problem: str) -> None:
-        report = ModuleReport(
-            id=new_id(),
-            user_id=module.user_id,
-            name=module.name,
-            side=module.side,
-            generation=module.generation,
-            digest=module.digest,
-            state="refused" if problem else "ready",
-            reason=problem,
-        )
-        self._reporter.report(report.id, report)
+        self._installer.take(module)
 
 
 class _SessionCounter:

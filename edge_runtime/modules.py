@@ -42,6 +42,10 @@ class ModuleStore:
         """The newest generation, if there is any."""
         return self._modules.get((user, name))
 
+    def environments(self) -> set[str]:
+        """The environments of the modules that are here."""
+        return {module.environment for module in self._modules.values()}
+
     def put(self, module: Module) -> bool:
         """Keep a module; False if a newer generation is here already, which is never replaced."""
         newest = self.get(module.user_id, module.name)

@@ -10,13 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
-from edge_runtime.methods import MethodError, run_offboard, run_onboard
+from edge_runtime.admission import Admission, Admitted
+from edge_runtime.builtin import guarded
+from edge_runtime.methods import run_offboard, run_onboard
 from edge_runtime.modules import ModuleStore
-from edge_runtime.sandbox import Call, Limits, Sandbox
+from edge_runtime.sandbox import Call, Sandbox
+from edge_runtime.sandbox.frames import clean
+from edge_runtime.sessions import Sessions
 from edge_runtime.signals import Source
 from protocol import values
 from protocol.assignment import CUSTOM
-from protocol.errors import OodidaError, UnknownSignal
+from protocol.errors import ModuleRefused, OodidaError, UnknownSignal
 from protocol.lifecycle import TaskState
 from protocol.messages import (
     Ended,
@@ -27,8 +31,8 @@ from protocol.messages import (
     VerifyOrder,
     new_id,
 )
-from protocol.module import builtin_digest
-from protocol.outcome import Exceeded, Fault, Kind, Limit, Outcome
+from protocol.module import Module, builtin_digest
+from protocol.outcome import Kind, Outcome
 from protocol.values import Tree
 from protocol.version import VERSION
 
@@ -54,16 +58,22 @@ class Runner:
         source: Source | None,
         modules: ModuleStore,
         sandbox: Sandbox,
-        limits: Limits,
+        admission: Admission,
         calls: int,
     ) -> None:
         self._source, self._modules = source, modules
-        self._sandbox, self._limits = sandbox, limits
+        self._sandbox, self._admission = sandbox, admission
+        self._sessions = Sessions(sandbox)
         self._threads = ThreadPoolExecutor(calls, thread_name_prefix="call")
 
     def close(self) -> None:
         """Let no further call start, and wait for those that run."""
         self._threads.shutdown(wait=True, cancel_futures=True)
+        self._sessions.close()
+
+    async def end(self, assignment: str) -> None:
+        """There will be no further task of this assignment."""
+        await asyncio.to_thread(self._sessions.end, assignment)
 
     async def run(self, order: OnboardOrder | OffboardOrder) -> TaskReport | None:
         """Carry out an order; None if its time passed, when nobody waits for a report any more."""
@@ -77,6 +87,9 @@ class Runner:
         except OodidaError as refusal:
             done = Done(Outcome(kind=Kind.REFUSED, reason=refusal.message[:2000]))
             state = TaskState.REJECTED
+        finally:
+            if order.last and order.isolation == "assignment":
+                await self.end(order.assignment)
         return TaskReport(
             id=new_id(),
             task=order.id,
@@ -89,24 +102,22 @@ class Runner:
         )
 
     async def verify(self, order: VerifyOrder) -> Verdict:
-        """Try a module in the sandbox, the way it will be called."""
+        """Look at a module by the rules, and try it in the sandbox the way it will be called."""
         module = order.module
-        outcome = await self._call(
-            Call(
-                source=module.source,
-                environment=module.environment,
-                argument=_checked(order.example),
-                verify=module.side,
-                labels={"task": order.id},
-            )
+        admitted = await asyncio.to_thread(self._admission.admit, module)
+        if isinstance(admitted, Verdict):
+            return admitted
+        call = Call(
+            source=module.source,
+            environment=module.environment,
+            argument=_checked(order.example),
+            verify=module.side,
+            labels={"task": order.id},
         )
-        if not outcome.ok:
-            why = f"when it was tried: {outcome.describe()}"
-            return Verdict(ok=False, code=outcome.kind.value, reason=why[:4000])
-        try:
-            return Verdict.model_validate(outcome.value)
-        except ValueError:  # the module got between: whatever it wrote is no verdict
-            return Verdict(ok=False, code="contract_broken", reason="the trial gave no verdict")
+        outcome = await self._in_thread(
+            lambda cancelled: self._sandbox.run(call, admitted.limits, cancelled)
+        )
+        return _verdict(outcome, admitted, guessed=order.example is None)
 
     async def _run(self, order: OnboardOrder | OffboardOrder) -> Done:
         if isinstance(order, OffboardOrder):
@@ -117,10 +128,13 @@ class Runner:
             builtin = self._onboard(order, argument)
         if order.method != CUSTOM:
             digest = builtin_digest(order.method, VERSION)
-            loop = asyncio.get_running_loop()
-            return Done(await loop.run_in_executor(None, _guarded, builtin, self._limits), digest)
+            loop, limits = asyncio.get_running_loop(), self._admission.rules.profiles.maximum
+            return Done(await loop.run_in_executor(None, guarded, builtin, limits), digest)
         # Only now is the newest generation taken: it may have come while the window filled.
         module = await self._modules.wait(order.user_id, order.module or "", order.generation)
+        admitted = await asyncio.to_thread(self._admission.admit, module)
+        if isinstance(admitted, Verdict):  # the rules here have changed since it came
+            raise ModuleRefused(f"{admitted.place}{admitted.reason}")
         call = Call(
             source=module.source,
             environment=module.environment,
@@ -128,7 +142,24 @@ class Runner:
             previous=_checked(order.previous),
             labels={"task": order.id},
         )
-        return Done(await self._call(call), module.digest, module.generation)
+        outcome = await self._in_thread(
+            lambda cancelled: _kept(self._call(call, module, admitted, order, cancelled), admitted)
+        )
+        return Done(outcome, module.digest, module.generation)
+
+    def _call(
+        self,
+        call: Call,
+        module: Module,
+        admitted: Admitted,
+        order: OnboardOrder | OffboardOrder,
+        cancelled: threading.Event,
+    ) -> Outcome:
+        if order.isolation == "call":
+            return self._sandbox.run(call, admitted.limits, cancelled)
+        labels = {"assignment": order.assignment}
+        session = self._sessions.of(order.assignment, module, admitted.limits, labels)
+        return session.run(call, cancelled)
 
     async def _window(self, order: OnboardOrder) -> Any:
         if self._source is None:
@@ -150,17 +181,52 @@ class Runner:
 
         return run
 
-    async def _call(self, call: Call) -> Outcome:
+    async def _in_thread(self, call: Callable[[threading.Event], Outcome]) -> Outcome:
         """Run a call in a thread of its own; a cancelled task ends its container at once."""
         cancelled = threading.Event()
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(
-                self._threads, lambda: self._sandbox.run(call, self._limits, cancelled)
-            )
+            return await loop.run_in_executor(self._threads, call, cancelled)
         except asyncio.CancelledError:
             cancelled.set()
             raise
+
+
+def _kept(outcome: Outcome, admitted: Admitted) -> Outcome:
+    """The outcome, unless its value is not what the module declared."""
+    broken = None if admitted.contract is None else admitted.contract.check(outcome.value)
+    if not outcome.ok or broken is None:
+        return outcome
+    changes = {"kind": Kind.CONTRACT_BROKEN, "value": None, "reason": broken[:2000]}
+    return outcome.model_copy(update=changes)
+
+
+def _verdict(outcome: Outcome, admitted: Admitted, *, guessed: bool) -> Verdict:
+    """What a trial says of a module."""
+    if not outcome.ok:
+        why = f"when it was tried: {outcome.describe()}"
+        return Verdict(ok=False, code=outcome.kind.value, reason=why[:4000])
+    try:
+        said, returned = values.unpack(outcome.value)
+        verdict = _cleaned(Verdict.model_validate(said))
+    except (TypeError, ValueError):  # the module got between: whatever it wrote is no verdict
+        return Verdict(ok=False, code="contract_broken", reason="the trial gave no verdict")
+    notes = [admitted.note]
+    if verdict.ok and admitted.contract is not None:
+        broken = admitted.contract.check(values.pack(returned, _INPUT))
+        if broken is not None and not guessed:
+            reason = f"what it returned for the example is not what it declares: {broken}"
+            return Verdict(ok=False, code="contract_broken", reason=reason)
+        if broken is not None:
+            notes.append(f"for a made-up argument it returned what it does not declare: {broken}")
+    warning = "; ".join(filter(None, (verdict.warning, *notes)))
+    return verdict.model_copy(update={"warning": warning[:4000]})
+
+
+def _cleaned(verdict: Verdict) -> Verdict:
+    """The same, without what a terminal acts upon or a store refuses: a module may have said it."""
+    said = {name: clean(getattr(verdict, name)) for name in ("code", "reason", "warning")}
+    return verdict.model_copy(update=said)
 
 
 def _checked(tree: Tree) -> Tree:
@@ -168,28 +234,3 @@ def _checked(tree: Tree) -> Tree:
         return values.check(tree, _INPUT)
     except values.ValueProblem as problem:
         raise OodidaError(f"the order holds no value that may travel: {problem}") from None
-
-
-def _guarded(method: Callable[[], Any], limits: Limits) -> Outcome:
-    """Run a built-in method; what it cannot compute is an outcome, not a failure of ours."""
-    started = time.monotonic()
-    try:
-        tree = values.pack(method(), limits.value)
-    except MethodError as error:
-        fault = Fault(type="MethodError", message=str(error)[:2000])
-        return Outcome(kind=Kind.MODULE_ERROR, fault=fault)
-    except values.TooLarge as problem:
-        return _too_large(limits, None, str(problem))
-    except values.ValueProblem as problem:
-        return Outcome(kind=Kind.CONTRACT_BROKEN, reason=str(problem)[:2000])
-    size = len(values.encode(tree)[0])
-    if size > limits.value.size:
-        return _too_large(limits, size, "")
-    return Outcome(kind=Kind.VALUE, value=tree, seconds=time.monotonic() - started)
-
-
-def _too_large(limits: Limits, size: int | None, reason: str) -> Outcome:
-    exceeded = Exceeded(
-        limit=Limit.VALUE_SIZE, configured=limits.value.size, seen=size, unit="bytes"
-    )
-    return Outcome(kind=Kind.LIMIT_EXCEEDED, exceeded=exceeded, reason=reason[:2000])

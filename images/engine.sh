@@ -4,10 +4,14 @@
 # An engine that answers is kept as it is. Where there is none, root on Debian gets the
 # distribution's own: installed if it is missing, started in the background, and left running.
 # Anywhere else the script says what is missing and what to do, and fails.
+#
+# An engine that this script has started gets gVisor as a second runtime (runsc), also while it runs.
+# That one is a choice: where it cannot be had, a line says so and all is well.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 log=/var/log/oodida-dockerd.log
+gvisor_log=/var/log/oodida-gvisor-install.log
 patience_s=60
 
 # The client would follow its contexts; docker.from_env() does not. Name the place that both use.
@@ -32,17 +36,85 @@ answers() {
     fi
 }
 
+# Installs packages. The lists may be missing (a fresh image) or old enough to name files that are
+# gone: they are refreshed where a first try fails, and only then.
+install_packages() {
+    local to=$1
+    shift
+    local -a install=(env DEBIAN_FRONTEND=noninteractive
+        apt-get install -y -q --no-install-recommends "$@")
+    "${install[@]}" >"$to" 2>&1 && return
+    { apt-get update -q && "${install[@]}"; } >"$to" 2>&1
+}
+
 install_engine() {
     say "installing docker.io and iptables from Debian (about a minute)"
-    export DEBIAN_FRONTEND=noninteractive
-    local -a install=(apt-get install -y -q --no-install-recommends docker.io iptables)
-    # The lists may be missing (a fresh image) or old enough to name files that are gone:
-    # refresh them where a first try fails, and only then.
-    "${install[@]}" >"$1" 2>&1 && return
-    { apt-get update -q && "${install[@]}"; } >"$1" 2>&1 && return
+    install_packages "$1" docker.io iptables && return
     tail -n 15 "$1" >&2
     fail "apt-get could not install docker.io and iptables; its last lines are above." \
         "Check the package sources ('apt-get update'), or install a container engine yourself."
+}
+
+python() {
+    if [ -x "$here/../.venv/bin/python" ]; then
+        "$here/../.venv/bin/python" "$@"
+    else
+        python3 "$@"
+    fi
+}
+
+# True if the engine that answers is one that this script started: its output goes to our log.
+is_ours() {
+    local pid
+    [ "$(id -u)" -eq 0 ] && [ "$host" = "$default_host" ] || return 1
+    pid=$(cat /var/run/docker.pid 2>/dev/null) || return 1
+    [ "$(readlink "/proc/$pid/fd/1" 2>/dev/null)" = "$log" ]
+}
+
+knows_gvisor() {
+    if command -v docker >/dev/null; then
+        DOCKER_HOST=$host timeout 10 docker info --format '{{json .Runtimes}}' 2>/dev/null |
+            grep '"runsc"' >/dev/null
+    else
+        python -c 'import docker, sys; sys.exit("runsc" not in docker.from_env().info()["Runtimes"])' \
+            2>/dev/null
+    fi
+}
+
+# Installs gVisor and names it in the engine's settings, which the engine reads at its start.
+prepare_gvisor() {
+    if ! command -v runsc >/dev/null; then
+        # Once a day is enough where it cannot be had: without a network this takes a while.
+        if [ -n "$(find "$gvisor_log" -mtime -1 2>/dev/null)" ]; then
+            say "without gVisor, which could not be installed (remove $gvisor_log to try again)"
+            return 1
+        fi
+        say "installing gVisor (runsc) from Debian"
+        if ! install_packages "$gvisor_log" runsc; then
+            say "going on without gVisor: no package runsc could be installed, see $gvisor_log"
+            return 1
+        fi
+        rm -f "$gvisor_log"
+    fi
+    python "$here/daemon_config.py" /etc/docker/daemon.json ||
+        { say "going on without gVisor"; return 1; }
+}
+
+# Adds gVisor to an engine that runs. Its settings are read again at a signal; no container notices.
+add_gvisor() {
+    if grep -qs '"runsc"' /etc/docker/daemon.json && command -v runsc >/dev/null; then
+        return 0
+    fi
+    prepare_gvisor || return 0
+    kill -HUP "$(cat /var/run/docker.pid)"
+    for ((waited = 0; waited < 100; waited++)); do
+        if knows_gvisor; then
+            say "gVisor is there as the runtime runsc"
+            return 0
+        fi
+        sleep 0.1
+    done
+    say "the engine has not taken gVisor up; it will at its next start (see $log)"
 }
 
 # A pid file that outlived its process stops the daemon from starting, when another process has that
@@ -91,7 +163,17 @@ start_engine() {
     fail "dockerd did not come up; the last lines of $log are above."
 }
 
+# One at a time: a second 'make' waits here, and then finds what the first one started.
+one_at_a_time() {
+    exec 9>/run/oodida-engine.lock
+    flock 9
+}
+
 if version=$(answers); then
+    if is_ours; then
+        one_at_a_time
+        add_gvisor
+    fi
     exit 0
 fi
 
@@ -112,15 +194,26 @@ if ! command -v dockerd >/dev/null && ! command -v apt-get >/dev/null; then
         "Install Docker Engine 20.10 or newer and start it."
 fi
 
-# One at a time: a second 'make' waits here, and then finds the engine that the first one started.
-exec 9>/run/oodida-engine.lock
-flock 9
+one_at_a_time
 if version=$(answers); then
     exit 0
 fi
+# An engine that somebody installed and a service manager starts keeps its settings.
+ours=
+[ -d /run/systemd/system ] || ours=yes
 if ! command -v dockerd >/dev/null || ! command -v iptables >/dev/null; then
     install_engine /var/log/oodida-engine-install.log
+    ours=yes
+fi
+if [ -n "$ours" ]; then
+    prepare_gvisor || ours=
 fi
 # Where services are started by their installation, there is nothing left to do.
-version=$(answers) || start_engine
+if version=$(answers); then
+    if [ -n "$ours" ] && [ -d /run/systemd/system ] && ! knows_gvisor; then
+        systemctl reload docker || say "gVisor will be there when the engine starts again"
+    fi
+else
+    start_engine
+fi
 say "version $version answers at $host"

@@ -83,7 +83,9 @@ BASE: Final = Recipe("base", sources={"base.toml": "images/base.toml"})
 
 _SANDBOX: Final = {
     "Dockerfile": "images/sandbox/Dockerfile",
-    "program/guest.py": "images/sandbox/guest.py",
+    "program/sandbox/__init__.py": "images/sandbox/__init__.py",
+    "program/sandbox/guest.py": "images/sandbox/guest.py",
+    "program/sandbox/module_side.py": "images/sandbox/module_side.py",
     # What the guest shares with the other side: how values are written, and how a module is loaded.
     "program/protocol/__init__.py": "protocol/__init__.py",
     "program/protocol/values.py": "protocol/values.py",
@@ -109,6 +111,15 @@ RECIPES: Final[Mapping[str, Recipe]] = {
             {
                 "Dockerfile": "images/broker/Dockerfile",
                 "mosquitto.conf": "images/broker/mosquitto.conf",
+                "rootfs.sh": "images/rootfs.sh",
+            },
+        ),
+        Recipe(
+            "registry",
+            {"BASE": "base"},
+            {
+                "Dockerfile": "images/registry/Dockerfile",
+                "registry.yml": "images/registry/registry.yml",
                 "rootfs.sh": "images/rootfs.sh",
             },
         ),

@@ -1,38 +1,40 @@
-"""Shipping modules: verified by a worker first, then told to whom it is for."""
+"""Deployments: environment built if need be, verified by a worker, then shipped or refused."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from orchestrator import assignments
-from orchestrator.store import queries
-from orchestrator.store.tables import DeploymentRow, EdgeRow, ModuleRow, ModuleStateRow
-from orchestrator.turn import Turn, dump, error_reply, known, load, presence
+from orchestrator import environments, events, shipped
+from orchestrator.environments import Known
+from orchestrator.store import environment_queries, queries
+from orchestrator.store.tables import DeploymentRow, EnvironmentRow
+from orchestrator.turn import Turn, dump, error_reply, known, load
 from protocol import topics
 from protocol.assignment import Select
+from protocol.environment import EnvironmentSpec
 from protocol.errors import (
     BadRequest,
-    ModuleRefused,
     NameTaken,
     NoWorker,
+    OodidaError,
     SourceTooLarge,
     UnknownVehicle,
 )
-from protocol.lifecycle import DEPLOYMENT, DeploymentState, advance
+from protocol.lifecycle import DEPLOYMENT, DeploymentState, EnvironmentState, advance
 from protocol.messages import (
+    BuildReport,
     Deploy,
     DeploymentEvent,
-    ModuleMessage,
-    ModuleReport,
-    VehicleModuleState,
     Verdict,
     VerifyOrder,
     VerifyReport,
 )
-from protocol.module import MAX_SOURCE, Environment, Module, Side, digest_of
+from protocol.module import MAX_SOURCE, Module, Side, digest_of
 
-#: How long a worker may take to try a module, its turn in the queue included.
+#: How long a worker may take to try a module, its turn in the queue included; and if it may have
+#: to fetch the module's environment first.
 VERIFY_S: Final = 30.0
+FETCH_AND_VERIFY_S: Final = 300.0
 
 
 def request(turn: Turn, deploy: Deploy) -> DeploymentEvent:
@@ -41,9 +43,10 @@ def request(turn: Turn, deploy: Deploy) -> DeploymentEvent:
     if row is not None:
         if row.user_id != deploy.user_id:
             raise NameTaken
-        return event_of(turn, row)
+        return events.of_deployment(turn, row)
     _check(turn, deploy)
-    digest = digest_of(deploy.custom_code, deploy.environment)
+    asked = deploy.environment
+    environment = environments.ask(turn, deploy.user_id, asked)
     row = DeploymentRow(
         id=deploy.id,
         user_id=deploy.user_id,
@@ -51,24 +54,40 @@ def request(turn: Turn, deploy: Deploy) -> DeploymentEvent:
         name=deploy.name,
         number=queries.next_number(turn.session),
         request=dump(deploy),
-        digest=digest,
-        state=DeploymentState.VERIFYING,
+        digest="",
+        state=DeploymentState.BUILDING,
         generation=0,
         verdict=None,
-        deadline_at=turn.now + VERIFY_S,
+        deadline_at=None,  # its environment has one
+        environment=asked.key if isinstance(asked, EnvironmentSpec) else None,
+        error=None,
     )
     turn.session.add(row)
     turn.session.flush()
-    _order_trial(turn, row)
-    return event_of(turn, row)
+    if environment is not None:
+        _try(turn, row, environment)
+    return events.of_deployment(turn, row)
 
 
-def _order_trial(turn: Turn, row: DeploymentRow) -> None:
+def _try(turn: Turn, row: DeploymentRow, environment: Known) -> None:
+    """Have a worker try a module whose environment is known."""
     deploy = Deploy.model_validate(load(row.request))
+    row.digest = digest_of(deploy.custom_code, environment.name)
+    row.state = advance(DEPLOYMENT, DeploymentState(row.state), DeploymentState.VERIFYING)
+    row.deadline_at = turn.now + _patience(environment)
+    turn.session.flush()
+    _order_trial(turn, row, deploy, environment)
+
+
+def _patience(environment: Known) -> float:
+    return VERIFY_S if environment.image is None else FETCH_AND_VERIFY_S
+
+
+def _order_trial(turn: Turn, row: DeploymentRow, deploy: Deploy, environment: Known) -> None:
     left = max(0.0, (row.deadline_at or turn.now) - turn.now)
     order = VerifyOrder(
         id=row.id,
-        module=_module(deploy, 1, row.digest),  # the generation is given when it ships
+        module=_module(deploy, 1, row.digest, environment),  # its generation comes when it ships
         example=deploy.example,
         timeout_s=left,
     )
@@ -78,7 +97,18 @@ def _order_trial(turn: Turn, row: DeploymentRow) -> None:
 def verify_again(turn: Turn) -> None:
     """Workers have changed: whoever is there now is asked. A second verdict is not heard."""
     for row in queries.verifying(turn.session):
-        _order_trial(turn, row)
+        deploy = Deploy.model_validate(load(row.request))
+        _order_trial(turn, row, deploy, _environment(turn, row, deploy))
+
+
+def _environment(turn: Turn, row: DeploymentRow, deploy: Deploy) -> Known:
+    """The environment of a deployment that has got beyond it: it does not change any more."""
+    if isinstance(deploy.environment, str):
+        return environments.by_name(turn, deploy.environment)
+    found = environments.by_key(turn, row.environment or "")
+    if found is None:
+        raise RuntimeError(f"the environment of deployment {row.id} is not there")
+    return found
 
 
 def _check(turn: Turn, deploy: Deploy) -> None:
@@ -101,16 +131,64 @@ def _check(turn: Turn, deploy: Deploy) -> None:
         raise NoWorker
 
 
-def _module(deploy: Deploy, generation: int, digest: str) -> Module:
+def _module(deploy: Deploy, generation: int, digest: str, environment: Known) -> Module:
     return Module(
         user_id=deploy.user_id,
         name=deploy.name,
         side=deploy.side,
         generation=generation,
-        environment=deploy.environment,
+        environment=environment.name,
         source=deploy.custom_code,
         digest=digest,
+        limits=deploy.limits,
+        returns=deploy.returns,
+        image=environment.image,
     )
+
+
+def built(turn: Turn, worker: str, report: BuildReport) -> None:
+    """A worker has said how far an environment is: those who wait for it go on, or are refused."""
+    _environment_changed(turn, environments.reported(turn, worker, report))
+
+
+def worker_up(turn: Turn, worker: str) -> None:
+    """A worker is there (again): it builds what nobody builds, and what it may have forgotten."""
+    for environment in environments.worker_up(turn, worker):
+        _environment_changed(turn, environment)
+
+
+def worker_gone(turn: Turn, worker: str) -> None:
+    """A worker is lost: another one builds."""
+    for environment in environments.worker_gone(turn, worker):
+        _environment_changed(turn, environment)
+
+
+def environment_overdue(turn: Turn, key: str) -> None:
+    """A worker has not built an environment in time."""
+    _environment_changed(turn, environments.overdue(turn, key))
+
+
+def _environment_changed(turn: Turn, environment: EnvironmentRow | None) -> None:
+    if environment is None:
+        return
+    ready = environments.by_key(turn, environment.key)
+    for row in environment_queries.waiting(turn.session, environment.key):
+        if ready is not None:
+            try:
+                with turn.savepoint():
+                    _try(turn, row, ready)
+            except OodidaError as problem:  # it is this deployment's own; the others go on
+                turn.session.refresh(row)
+                _refuse(turn, row, dump(error_reply(problem)))
+        elif environment.state == EnvironmentState.REFUSED:
+            _refuse(turn, row, environment.error)
+        turn.event(row.user_id, row.id, events.of_deployment(turn, row))
+
+
+def _refuse(turn: Turn, row: DeploymentRow, error: bytes | None) -> None:
+    row.state = advance(DEPLOYMENT, DeploymentState(row.state), DeploymentState.REFUSED)
+    row.error = error
+    turn.session.flush()
 
 
 def verified(turn: Turn, report: VerifyReport) -> None:
@@ -130,7 +208,9 @@ def overdue(turn: Turn, deployment: str) -> None:
     """No worker has answered in time."""
     row = queries.deployment(turn.session, deployment)
     if row is not None and row.state == DeploymentState.VERIFYING:
-        late = f"no worker has verified the module within {VERIFY_S:g} s"
+        deploy = Deploy.model_validate(load(row.request))
+        within = _patience(_environment(turn, row, deploy))
+        late = f"no worker has verified the module within {within:g} s"
         _decide(turn, row, Verdict(ok=False, code="verification_timeout", reason=late))
 
 
@@ -140,150 +220,10 @@ def _decide(turn: Turn, row: DeploymentRow, verdict: Verdict) -> None:
     new = DeploymentState.SHIPPED if verdict.ok else DeploymentState.REFUSED
     row.state = advance(DEPLOYMENT, DeploymentState(row.state), new)
     if verdict.ok:
-        _ship(turn, row)
-    turn.event(row.user_id, row.id, event_of(turn, row))
-
-
-def _ship(turn: Turn, row: DeploymentRow) -> None:
-    deploy = Deploy.model_validate(load(row.request))
-    newest = queries.current_module(turn.session, deploy.user_id, deploy.side, deploy.name)
-    row.generation = newest.generation + 1 if newest else 1
-    module = _module(deploy, row.generation, row.digest)
-    turn.session.add(
-        ModuleRow(
-            user_id=module.user_id,
-            side=module.side,
-            name=module.name,
-            generation=module.generation,
-            digest=module.digest,
-            environment=module.environment,
-            source=module.source.encode(),
-            vehicles=dump(deploy.vehicles) if deploy.vehicles else None,
-            deployment=row.id,
-            shipped_at=turn.now,
-        )
-    )
-    message = ModuleMessage.of(module)
-    if module.side is Side.OFFBOARD:
-        turn.send(topics.offboard_modules(module.user_id, module.name), message, retain=True)
-        for worker in queries.online(turn.session, "workers"):
-            _remember(turn, row.id, worker, "pending")
-    else:
-        fleet = turn.fleet()
-        for vehicle in (deploy.vehicles or Select.all()).choose(known(fleet)):
-            seen = fleet.get(vehicle)
-            state = "unknown" if seen is None else "pending" if seen.online else "offline"
-            _remember(turn, row.id, vehicle, state)
-            if seen is not None:
-                topic = topics.modules(vehicle, module.user_id, module.name)
-                turn.send(topic, message, retain=True)
-    turn.session.flush()
-    assignments.code_changed(turn, module.user_id)
-
-
-def _remember(turn: Turn, deployment: str, edge: str, state: str, reason: str = "") -> None:
-    row = turn.session.get(ModuleStateRow, (deployment, edge))
-    if row is None:
-        turn.session.add(
-            ModuleStateRow(deployment=deployment, edge=edge, state=state, reason=reason)
-        )
-    else:
-        row.state, row.reason = state, reason
-
-
-def reported(turn: Turn, edge: str, report: ModuleReport) -> None:
-    """A vehicle or worker has a module, or refuses it."""
-    module = queries.module_generation(
-        turn.session, report.user_id, report.side, report.name, report.generation
-    )
-    if module is None or module.digest != report.digest:
-        return
-    targeted = turn.session.get(ModuleStateRow, (module.deployment, edge)) is not None
-    if not targeted and report.side is Side.ONBOARD:
-        return  # it was never sent to this vehicle
-    _remember(turn, module.deployment, edge, report.state, report.reason)
-    turn.session.flush()
-    row = queries.deployment(turn.session, module.deployment)
-    if row is not None:
-        turn.event(row.user_id, row.id, event_of(turn, row))
-
-
-def edge_up(turn: Turn, row: EdgeRow) -> None:
-    """A vehicle or worker is there (again): send the current modules that it should have.
-
-    The broker keeps these messages too, but it may have been restarted, or the vehicle be new.
-    """
-    side = Side.ONBOARD if row.role == "vehicles" else Side.OFFBOARD
-    for module in queries.current_modules(turn.session, side=side):
-        state = turn.session.get(ModuleStateRow, (module.deployment, row.name))
-        if side is Side.ONBOARD:
-            if not _is_for(module, row, drawn=state is not None):
-                continue
-            topic = topics.modules(row.name, module.user_id, module.name)
-        else:
-            topic = topics.offboard_modules(module.user_id, module.name)
-        if state is None or state.state not in ("ready", "refused"):
-            _remember(turn, module.deployment, row.name, "pending")
-        turn.send(topic, ModuleMessage.of(_stored(module)), retain=True)
-
-
-def _is_for(module: ModuleRow, row: EdgeRow, *, drawn: bool) -> bool:
-    select = Select.model_validate(load(module.vehicles)) if module.vehicles else Select.all()
-    if select.size is not None:
-        return drawn  # a sample is drawn once, when the module is shipped
-    return row.name in select.choose(known({row.name: presence(row)}))
-
-
-def _stored(module: ModuleRow) -> Module:
-    return Module(
-        user_id=module.user_id,
-        name=module.name,
-        side=Side(module.side),
-        generation=module.generation,
-        environment=Environment(module.environment),
-        source=module.source.decode(),
-        digest=module.digest,
-    )
-
-
-def edge_gone(turn: Turn, role: str, edge: str) -> None:
-    """A vehicle or worker is lost: nobody waits for its word on a module."""
-    side = Side.ONBOARD if role == "vehicles" else Side.OFFBOARD
-    for state in queries.pending_modules(turn.session, edge, side):
-        state.state = "offline"
-        turn.session.flush()
-        row = queries.deployment(turn.session, state.deployment)
-        if row is not None:
-            turn.event(row.user_id, row.id, event_of(turn, row))
-
-
-def event_of(turn: Turn, row: DeploymentRow) -> DeploymentEvent:
-    """Where a deployment stands."""
-    deploy = Deploy.model_validate(load(row.request))
-    verdict = Verdict.model_validate(load(row.verdict)) if row.verdict else None
-    error = None
-    if verdict is not None and not verdict.ok:
-        where = f"line {verdict.line}: " if verdict.line else ""
-        error = error_reply(
-            ModuleRefused(
-                f"{deploy.name} was refused: {where}{verdict.reason}",
-                reason_code=verdict.code,
-                line=verdict.line,
-                reason=verdict.reason,
-            )
-        )
-    return DeploymentEvent(
-        id=row.id,
-        name=deploy.name,
-        side=deploy.side,
-        state=DeploymentState(row.state),
-        digest=row.digest,
-        generation=row.generation,
-        environment=deploy.environment,
-        states={
-            s.edge: VehicleModuleState.model_validate({"state": s.state, "reason": s.reason})
-            for s in queries.module_states(turn.session, row.id)
-        },
-        error=error,
-        warning=verdict.warning if verdict else "",
-    )
+        deploy = Deploy.model_validate(load(row.request))
+        newest = queries.current_module(turn.session, deploy.user_id, deploy.side, deploy.name)
+        row.generation = newest.generation + 1 if newest else 1
+        environment = _environment(turn, row, deploy)
+        module = _module(deploy, row.generation, row.digest, environment)
+        shipped.ship(turn, row, module, deploy.vehicles)
+    turn.event(row.user_id, row.id, events.of_deployment(turn, row))

@@ -1,15 +1,32 @@
-"""What an analyst is told of an assignment."""
+"""What an analyst is told of assignments and deployments."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.store import queries
-from orchestrator.store.tables import AssignmentRow, IterationRow, TaskRow
-from orchestrator.turn import Turn, load
+from orchestrator.store import environment_queries, queries
+from orchestrator.store.tables import (
+    AssignmentRow,
+    DeploymentRow,
+    EnvironmentRow,
+    IterationRow,
+    TaskRow,
+)
+from orchestrator.turn import Turn, error_reply, load
 from protocol import messages
-from protocol.lifecycle import AssignmentState
-from protocol.messages import MAX_MESSAGE, EndEvent, IterationEvent, Result
+from protocol.errors import ModuleRefused
+from protocol.lifecycle import AssignmentState, DeploymentState
+from protocol.messages import (
+    MAX_MESSAGE,
+    Deploy,
+    DeploymentEvent,
+    EndEvent,
+    ErrorReply,
+    IterationEvent,
+    Result,
+    VehicleModuleState,
+    Verdict,
+)
 from protocol.module import Side
 from protocol.outcome import Outcome
 from protocol.participation import Participation
@@ -86,4 +103,53 @@ def of_end(turn: Turn, row: AssignmentRow) -> EndEvent:
         state=AssignmentState(row.state),
         iterations=done,
         error=load(row.error) if row.error else None,
+    )
+
+
+def of_deployment(turn: Turn, row: DeploymentRow) -> DeploymentEvent:
+    """Where a deployment stands."""
+    deploy = Deploy.model_validate(load(row.request))
+    verdict = Verdict.model_validate(load(row.verdict)) if row.verdict else None
+    environment = None
+    if row.environment is not None:
+        environment = environment_queries.environment(turn.session, row.environment)
+    building = row.state == DeploymentState.BUILDING and environment is not None
+    return DeploymentEvent(
+        id=row.id,
+        name=deploy.name,
+        side=deploy.side,
+        state=DeploymentState(row.state),
+        digest=row.digest,
+        generation=row.generation,
+        environment=_environment_name(deploy, environment),
+        progress=environment.progress if environment is not None and building else "",
+        states={
+            s.edge: VehicleModuleState.model_validate({"state": s.state, "reason": s.reason})
+            for s in queries.module_states(turn.session, row.id)
+        },
+        error=_refusal(row, deploy, verdict),
+        warning=verdict.warning if verdict else "",
+    )
+
+
+def _environment_name(deploy: Deploy, built: EnvironmentRow | None) -> str:
+    """The name or digest; "" as long as there is none."""
+    if isinstance(deploy.environment, str):
+        return deploy.environment
+    return built.digest if built is not None else ""
+
+
+def _refusal(row: DeploymentRow, deploy: Deploy, verdict: Verdict | None) -> ErrorReply | None:
+    if row.error is not None:
+        return ErrorReply.model_validate(load(row.error))
+    if verdict is None or verdict.ok:
+        return None
+    return error_reply(
+        ModuleRefused(
+            f"{deploy.name} was refused: {verdict.place}{verdict.reason}",
+            reason_code=verdict.code,
+            line=verdict.line,
+            column=verdict.column,
+            reason=verdict.reason,
+        )
     )

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from orchestrator import assignments, deployments, events
-from orchestrator.store import queries
+from orchestrator import assignments, deployments, environments, events, wheels
+from orchestrator.store import environment_queries, queries
 from orchestrator.store.tables import AssignmentRow, ModuleRow
 from orchestrator.turn import Turn, dump, known, presence
 from protocol import messages
@@ -28,9 +28,11 @@ from protocol.messages import (
     Cancel,
     Deploy,
     DeploymentStatus,
+    EnvironmentInfo,
     Event,
     History,
     ListAssignments,
+    ListEnvironments,
     ListModules,
     ListVehicles,
     ModuleInfo,
@@ -38,14 +40,18 @@ from protocol.messages import (
     Reply,
     Request,
     Submit,
+    Upload,
     VehicleInfo,
 )
-from protocol.module import Environment, Side
+from protocol.module import Side
 from protocol.participation import Participation
 
 #: One page of history, in iterations and in bytes.
 PAGE: Final = 100
 PAGE_BYTES: Final = 2 * 1024 * 1024
+#: How many environments are listed at most, the newest ones; with their locks, by digest, fewer.
+LISTED: Final = 200
+LISTED_IN_FULL: Final = 20
 
 
 def answer(turn: Turn, request: Request) -> Reply:
@@ -65,13 +71,17 @@ def answer(turn: Turn, request: Request) -> Reply:
             return Reply(modules=_modules(turn, request.user_id))
         case ListAssignments():
             return Reply(assignments=_assignments(turn, request.user_id))
+        case ListEnvironments():
+            return Reply(environments=_environments(turn, request))
+        case Upload():
+            return wheels.upload(turn, request)
         case History():
             return _history(turn, request)
         case DeploymentStatus():
             row = queries.deployment(turn.session, request.deployment)
             if row is None or row.user_id != request.user_id:
                 raise UnknownAssignment(f"{request.user_id} has no deployment {request.deployment}")
-            return Reply(deployment=deployments.event_of(turn, row))
+            return Reply(deployment=events.of_deployment(turn, row))
 
 
 def _own(turn: Turn, user: str, assignment: str) -> AssignmentRow:
@@ -183,6 +193,7 @@ def _vehicles(turn: Turn) -> list[VehicleInfo]:
                         "attributes": seen.attributes,
                         "signals": seen.signals,
                         "environments": seen.environments,
+                        "builds": seen.builds,
                         "version": seen.version,
                     }
                 )
@@ -197,12 +208,37 @@ def _modules(turn: Turn, user: str) -> list[ModuleInfo]:
             side=Side(row.side),
             generation=row.generation,
             digest=row.digest,
-            environment=Environment(row.environment),
+            environment=row.environment,
             size=len(row.source),
             states={s.edge: s.state for s in queries.module_states(turn.session, row.deployment)},
         )
         for row in queries.current_modules(turn.session, user=user)
     ]
+
+
+def _environments(turn: Turn, request: ListEnvironments) -> list[EnvironmentInfo]:
+    modules = queries.current_modules(turn.session, user=request.user_id)
+    most = LISTED_IN_FULL if request.digest else LISTED
+    found = []
+    for row in environment_queries.built(turn.session, request.digest, most):
+        spec = environments.spec_of(row)
+        found.append(
+            EnvironmentInfo(
+                digest=row.digest,
+                requirements=spec.requirements,
+                wheels=tuple(wheel.name for wheel in spec.wheels),
+                lock=row.lock if request.digest else "",
+                image=row.image,
+                size=row.size,
+                built=_iso(row.built_at or 0.0),
+                modules=tuple(m.name for m in modules if m.environment == row.digest),
+            )
+        )
+    return found
+
+
+def _iso(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds")
 
 
 def _assignments(turn: Turn, user: str) -> list[AssignmentInfo]:
@@ -217,7 +253,7 @@ def _assignments(turn: Turn, user: str) -> list[AssignmentInfo]:
                 iterations=spec.iterations,
                 onboard=_task_name(spec.onboard.method, spec.onboard.module),
                 offboard=_task_name(spec.offboard.method, spec.offboard.module),
-                started=datetime.fromtimestamp(row.started_at, UTC).isoformat(timespec="seconds"),
+                started=_iso(row.started_at),
             )
         )
     return found

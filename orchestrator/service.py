@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from orchestrator import assignments, deployments, requests
+from orchestrator import assignments, deployments, requests, shipped
 from orchestrator.store import Database, queries
 from orchestrator.store.tables import AssignmentRow, EdgeRow
 from orchestrator.turn import Turn, dump, error_reply
@@ -21,6 +21,7 @@ from protocol.messages import (
     PRESENCE,
     REPORT,
     REQUEST,
+    BuildReport,
     ModuleReport,
     Receipt,
     Reply,
@@ -126,6 +127,8 @@ class Service:
                     _guarded(turn, due.assignment, assignments.overdue)
                 if due.deployment is not None:
                     deployments.overdue(turn, due.deployment)
+                if due.environment is not None:
+                    deployments.environment_overdue(turn, due.environment)
             session.flush()
             next_deadline = queries.next_deadline(session)
             ids = queries.add_outgoing(session, turn.outgoing)
@@ -230,8 +233,9 @@ def _presence(turn: Turn, role: str, name: str, message: Incoming) -> None:
         row.presence = dump(seen)  # a last will says nothing of signals and attributes
     turn.session.flush()
     if seen.online and not was_online:
-        deployments.edge_up(turn, row)
+        shipped.edge_up(turn, row)
         if role == "workers":
+            deployments.worker_up(turn, name)
             _pass_on(turn)
     if not seen.online:
         _gone(turn, role, name)
@@ -239,10 +243,11 @@ def _presence(turn: Turn, role: str, name: str, message: Incoming) -> None:
 
 def _gone(turn: Turn, role: str, name: str) -> None:
     """A vehicle or worker is lost: nobody waits for it."""
-    deployments.edge_gone(turn, role, name)
+    shipped.edge_gone(turn, role, name)
     if role == "vehicles":
         assignments.vehicle_gone(turn, name)
     else:
+        deployments.worker_gone(turn, name)
         _pass_on(turn)
 
 
@@ -279,9 +284,11 @@ def _report(turn: Turn, address: topics.Address, message: Incoming) -> None:
         case TaskReport():
             assignments.answered(turn, side, address.name, report)
         case ModuleReport() if report.side is side:
-            deployments.reported(turn, address.name, report)
+            shipped.reported(turn, address.name, report)
         case VerifyReport() if side is Side.OFFBOARD:
             deployments.verified(turn, report)
+        case BuildReport() if side is Side.OFFBOARD:
+            deployments.built(turn, address.name, report)
         case _:
             pass
     role: topics.Role = "vehicles" if side is Side.ONBOARD else "workers"

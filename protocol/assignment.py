@@ -16,6 +16,7 @@ from protocol.topics import is_name
 
 CUSTOM = "custom"
 Consistency = Literal["majority", "newest", "pinned", "any"]
+Isolation = Literal["call", "assignment"]
 #: One line of text that does not look like a mark of `protocol.values`.
 _LABEL = r"^[^~\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
 AttributeName = Annotated[str, Field(max_length=64, pattern=_LABEL)]
@@ -112,10 +113,15 @@ class Select(_Spec):
 
 
 class _Task(_Spec):
-    """A built-in method with its parameters, or the analyst's own module."""
+    """A built-in method with its parameters, or the analyst's own module.
+
+    ``isolation`` is for custom modules: a fresh container for each "call", or one for the
+    "assignment", in which each call is a process of its own.
+    """
 
     method: Annotated[str, Field(min_length=1, max_length=64)]
     module: Name | None = None
+    isolation: Isolation = "call"
     params: dict[str, Any] = Field(default_factory=dict, max_length=32)
 
     def __init__(self, *method: str, **data: Any) -> None:
@@ -135,6 +141,8 @@ class _Task(_Spec):
             return
         if self.module is not None:
             raise BadRequest(f'only "custom" takes a module, not the method {self.method!r}')
+        if self.isolation != "call":
+            raise BadRequest(f"the method {self.method!r} is our own code: it needs no isolation")
         # Stored as given; the runtime fills the defaults, so a method may gain parameters.
         methods.check(side, self.method, self.params)
 
@@ -159,6 +167,7 @@ class Onboard(_Task):
             signals: str | Sequence[str],
             samples: int,
             module: str | None = None,
+            isolation: Isolation = "call",
             params: Mapping[str, Any] | None = None,
             rate_hz: float | None = None,
             **parameters: Any,
@@ -189,6 +198,7 @@ class Offboard(_Task):
             method: str,
             *,
             module: str | None = None,
+            isolation: Isolation = "call",
             params: Mapping[str, Any] | None = None,
             **parameters: Any,
         ) -> None: ...

@@ -89,6 +89,18 @@ class NameTaken(BadRequest):
     code = "id_taken"
 
 
+class BadLimits(BadRequest):
+    """The limits asked for cannot be had; `oodida profiles` lists what can."""
+
+    code = "bad_limits"
+
+
+class BadContract(BadRequest):
+    """The schema of a module's result is not one that can be checked; see the result contract."""
+
+    code = "bad_contract"
+
+
 class SourceTooLarge(BadRequest):
     """The module's source is larger than what may be deployed; shorten it."""
 
@@ -117,6 +129,12 @@ class ModuleRefused(OodidaError):
     """The module was refused; nothing has changed anywhere."""
 
     code = "module_refused"
+
+
+class EnvironmentRefused(OodidaError):
+    """The libraries asked for cannot be had; `reason_code` in the details says why."""
+
+    code = "environment_refused"
 
 
 class NoWorker(OodidaError):

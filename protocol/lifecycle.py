@@ -35,14 +35,23 @@ class AssignmentState(StrEnum):
 class DeploymentState(StrEnum):
     """Where a deployment stands."""
 
+    BUILDING = "building"
     VERIFYING = "verifying"
     SHIPPED = "shipped"
     REFUSED = "refused"
 
 
+class EnvironmentState(StrEnum):
+    """Where a request for an environment stands."""
+
+    BUILDING = "building"
+    BUILT = "built"
+    REFUSED = "refused"
+
+
 S = TypeVar("S", bound=StrEnum)
 
-_T, _A, _D = TaskState, AssignmentState, DeploymentState
+_T, _A, _D, _E = TaskState, AssignmentState, DeploymentState, EnvironmentState
 
 TASK: Final[Mapping[TaskState, frozenset[TaskState]]] = {
     _T.QUEUED: frozenset(_T) - {_T.QUEUED},
@@ -70,9 +79,17 @@ ASSIGNMENT: Final[Mapping[AssignmentState, frozenset[AssignmentState]]] = {
 }
 
 DEPLOYMENT: Final[Mapping[DeploymentState, frozenset[DeploymentState]]] = {
+    _D.BUILDING: frozenset({_D.VERIFYING, _D.REFUSED}),
     _D.VERIFYING: frozenset({_D.SHIPPED, _D.REFUSED}),
     _D.SHIPPED: frozenset(),
     _D.REFUSED: frozenset(),
+}
+
+ENVIRONMENT: Final[Mapping[EnvironmentState, frozenset[EnvironmentState]]] = {
+    _E.BUILDING: frozenset({_E.BUILT, _E.REFUSED}),
+    # What is locked stays locked; what could not be had may be tried again.
+    _E.BUILT: frozenset(),
+    _E.REFUSED: frozenset({_E.BUILDING}),
 }
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from enum import StrEnum
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, model_validator
 
+from protocol.limits import LimitsAsked
 from protocol.outcome import Frozen
 from protocol.topics import NAME
 
@@ -27,10 +28,17 @@ class Side(StrEnum):
 
 
 class Environment(StrEnum):
-    """Which sandbox image a module runs in."""
+    """The environments that every vehicle has; others are named by the digest of their lock."""
 
     MINIMAL = "minimal"  # the interpreter alone
     SCIENCE = "science"  # with NumPy, SciPy, pandas and scikit-learn
+
+
+EnvironmentName = Annotated[str, Field(pattern=r"^(minimal|science|[0-9a-f]{64})$")]
+#: Where an environment's image is had from: a registry's address, a name, and the image's digest.
+ImageReference = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}@sha256:[0-9a-f]{64}$")
+]
 
 
 #: What `science` can import beyond the standard library.
@@ -48,15 +56,23 @@ def builtin_digest(method: str, version: str) -> str:
 
 
 class Module(Frozen):
-    """One generation of a user's module on one side."""
+    """One generation of a user's module on one side.
+
+    ``limits`` is what its calls may use, as asked for; ``returns`` the JSON schema of its result,
+    None where the source's own annotation is the contract; ``image`` where the environment's image
+    is had from, None for those that every vehicle has.
+    """
 
     user_id: Name
     name: Name
     side: Side
     generation: int = Field(ge=1)
-    environment: Environment
+    environment: EnvironmentName
     source: Source
     digest: Digest
+    limits: LimitsAsked = Field(default_factory=LimitsAsked)
+    returns: dict[str, Any] | None = None
+    image: ImageReference | None = None
 
     @model_validator(mode="after")
     def _digest_fits(self) -> Self:

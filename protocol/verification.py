@@ -170,20 +170,27 @@ def verify(
     ``side`` is "onboard" or "offboard"; ``make_array`` makes an array the way the environment has
     them; ``example`` holds the argument to try, and is empty when the forms we know are tried.
     """
+    return trial(source, side, make_array, example)[0]
+
+
+def trial(
+    source: str, side: str, make_array: Callable[[list[float]], Any], example: tuple[Any, ...] = ()
+) -> tuple[dict[str, Any], Any]:
+    """As `verify`, and the value that was returned; None if there was none."""
     try:
-        return _verify(source, side, make_array, example)
+        return _trial(source, side, make_array, example)
     except Refusal as refusal:
-        return _no(refusal.code, refusal.reason, refusal.line)
+        return _no(refusal.code, refusal.reason, refusal.line), None
     except ImportError as e:
         missing = e.name or str(e)
-        return _no("missing_library", f"{e}: the environment has no {missing}", _line(e))
+        return _no("missing_library", f"{e}: the environment has no {missing}", _line(e)), None
     except BaseException as e:  # noqa: BLE001 - whatever the module raises while it loads
-        return _no("load_failed", f"{type(e).__name__}: {e}"[:2000], _line(e))
+        return _no("load_failed", f"{type(e).__name__}: {e}"[:2000], _line(e)), None
 
 
-def _verify(
+def _trial(
     source: str, side: str, make_array: Callable[[list[float]], Any], example: tuple[Any, ...]
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Any]:
     entry = load(source)
     failures: list[tuple[dict[str, Any], bool]] = []
     for argument in example or _forms(side, make_array):
@@ -203,8 +210,8 @@ def _verify(
             )
             continue
         warning = f"{FUNCTION} returned None: is a return missing?" if value is None else ""
-        return {"ok": True, "warning": warning}
-    return _judge(failures, side, guessed=not example)
+        return {"ok": True, "warning": warning}, value
+    return _judge(failures, side, guessed=not example), None
 
 
 def _judge(

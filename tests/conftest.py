@@ -21,6 +21,15 @@ ROOT = Path(__file__).parent.parent
 RECORDINGS = ROOT.parent / "shared" / "data" / "carobd"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the attacks be made under another runtime of the engine."""
+    parser.addoption(
+        "--sandbox-runtime",
+        metavar="NAME",
+        help="the runtime of the engine for tests/attack, such as runsc; default: the engine's",
+    )
+
+
 def missing(what: str) -> None:
     """Skip on a laptop, fail in CI: there, what is missing is a defect."""
     if os.environ.get("CI"):

@@ -1,7 +1,9 @@
-"""Running an analyst's module in a fresh container: one public verb, `Sandbox.run`."""
+"""Running analysts' modules in containers: `Sandbox.run`, and `Sandbox.session` for many calls."""
 
 from edge_runtime.sandbox.call import Call
-from edge_runtime.sandbox.limits import DEFAULT_LIMITS, Limits
-from edge_runtime.sandbox.sandbox import Sandbox
+from edge_runtime.sandbox.pool import PoolSettings
+from edge_runtime.sandbox.sandbox import DEFAULT_LIMITS, Sandbox
+from edge_runtime.sandbox.session import Session
+from protocol.limits import Limits
 
-__all__ = ["DEFAULT_LIMITS", "Call", "Limits", "Sandbox"]
+__all__ = ["DEFAULT_LIMITS", "Call", "Limits", "PoolSettings", "Sandbox", "Session"]

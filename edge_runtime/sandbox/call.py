@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from protocol import values
-from protocol.module import Environment, Side
+from protocol.module import Side
 from protocol.values import Bounds, Tree
 
 
@@ -19,13 +19,13 @@ class Call:
         environment: the libraries it may import.
         argument: a checked tree; with `verify` the example to try, None for the forms we know.
         previous: the value of the iteration before, for a function that asks for it.
-        verify: try the source as a module of this side; the value is then a verdict
-            (`protocol.messages.Verdict`) as a dict.
+        verify: try the source as a module of this side; the value is then a tuple of a verdict
+            (`protocol.messages.Verdict`) as a dict, and what the module returned.
         labels: what the container is labelled with beside its owner, such as the task.
     """
 
     source: str
-    environment: Environment
+    environment: str
     argument: Tree = None
     previous: Tree = None
     verify: Side | None = None

@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from edge_runtime.sandbox.engine import Ending
 from edge_runtime.sandbox.frames import clean
-from edge_runtime.sandbox.limits import Limits
 from protocol import values
+from protocol.limits import Limits
 from protocol.outcome import Exceeded, Fault, Kind, Limit, Line, Outcome
 
 #: A process is ended this much before its processor time is over by the kernel's own clock.
@@ -45,6 +45,7 @@ class Report(BaseModel):
     cpu_s: Annotated[float, Field(ge=0, le=_MAX_SECONDS, allow_inf_nan=False)]
     printed: Annotated[int, Field(ge=0)]
     at: tuple[int, str] | None
+    left: Annotated[int, Field(ge=0)]
     oom_kills: int | None
     memory_peak: Annotated[int, Field(ge=0, le=2**60)] | None
 
@@ -98,6 +99,21 @@ def printed_by(report: bytes) -> int:
         return 0
 
 
+def is_blank(seen: Seen) -> bool:
+    """True if the container may serve a further call: the child ended by itself, left nothing.
+
+    Its processes are gone in any case. What cannot be told for certain is taken for a no.
+    """
+    if seen.report is None or seen.stop is not None:
+        return False
+    try:
+        report = Report.model_validate_json(seen.report.partition(b"\n")[0])
+    except ValidationError:
+        return False
+    ended = report.stopped is None and report.exit == 0
+    return ended and not report.oom_kills and not report.left
+
+
 def needs_engine(seen: Seen) -> bool:
     """True if only the engine can say whether memory ran out: the guest did not, or could not."""
     if seen.report is None:
@@ -114,8 +130,10 @@ def _ended(report: Report, limits: Limits) -> Outcome | None:
     if report.stopped == "memory" or report.oom_kills:
         peak = None if report.memory_peak is None else report.memory_peak / 2**20
         return _exceeded(Limit.MEMORY, limits, peak, reason)
-    over_cpu = report.cpu_s >= limits.cpu_s * _CPU_SLACK
-    if report.stopped is None and over_cpu and report.signal in (signal.SIGXCPU, signal.SIGKILL):
+    # The kernel's signal for it; where that is ignored, it kills a second later. The supervisor
+    # sends the same signal, but only after it has stopped the call for another reason.
+    killed = report.signal == signal.SIGKILL and report.cpu_s >= limits.cpu_s * _CPU_SLACK
+    if report.stopped is None and (killed or report.signal == signal.SIGXCPU):
         return _exceeded(Limit.CPU, limits, report.cpu_s, reason)
     match report.stopped:
         case "time":

@@ -1,7 +1,8 @@
-"""One exchange with a container: the request in, what it says out, within the limits."""
+"""Talking to a guest program: it comes up, then calls go in and reports come out, within limits."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from typing import Final
@@ -10,9 +11,9 @@ from edge_runtime.sandbox import settings
 from edge_runtime.sandbox.classify import Seen, Stop, printed_by
 from edge_runtime.sandbox.engine import Attached
 from edge_runtime.sandbox.frames import Broken, Demultiplexer, Frames, Printed, Stream, framed
-from edge_runtime.sandbox.limits import Limits
+from protocol.limits import Limits
 
-#: How long the guest program may take to be up, with its libraries, in seconds.
+#: How long the guest program may take to be up with its libraries, or to take a call, in seconds.
 UP_S: Final = 60.0
 #: How much later than the guest's the host's own clock ends a call, in seconds.
 GRACE_S: Final = 1.5
@@ -27,96 +28,104 @@ KEPT: Final = 16_000
 #: What the supervisor's line may take beside the answer, in bytes.
 _REPORT: Final = 4096
 
+Cancelled = Callable[[], bool]
+
 
 class Conversation:
-    """Talks to one container until it has answered or has to be stopped.
+    """The host's side of one container's streams.
 
     Args:
-        request: what the guest program reads.
-        limits: of the call.
-        cancelled: tells whether nobody waits for the outcome any more.
+        attached: the streams.
+        running: asks the engine whether the container runs: a connection on which there is still
+            something to send does not end with the container.
     """
 
-    def __init__(self, request: bytes, limits: Limits, cancelled: Callable[[], bool]) -> None:
-        self.printed = Printed(KEPT)
-        self._request = framed(request)
-        self._limits, self._cancelled = limits, cancelled
-        self._streams = Demultiplexer()
-        # The first frame says that the guest is up, the second is its report.
-        self._frames = Frames(0, settings.answer_size(limits) + _REPORT)
+    def __init__(self, attached: Attached, running: Callable[[], bool]) -> None:
+        self.printed = Printed(KEPT)  # by the call that is held now, or was held last
+        self._attached, self._running = attached, running
+        self._streams, self._frames = Demultiplexer(), Frames()
+        self._output = KEPT  # bytes that may be printed now
 
     @property
-    def size(self) -> int:
-        """Bytes that the guest has to read."""
-        return len(self._request)
+    def quiet(self) -> bool:
+        """True if nothing has come since the last exchange, not even the end."""
+        return self._attached.quiet
 
-    def hold(self, attached: Attached, running: Callable[[], bool]) -> Seen:
-        """Return what was seen, when there is an end of whatever kind.
+    def close(self) -> None:
+        """Let the streams go."""
+        self._attached.close()
 
-        ``running`` asks the engine whether the container runs: a connection on which there is
-        still something to send does not end with the container.
-        """
+    def wait_up(self, cancelled: Cancelled) -> Seen | None:
+        """Wait until the guest is up; what was seen instead, if it did not come up."""
+        self._frames.expect(0)
         try:
-            stop = self._send(attached, running) or self._listen(attached)
+            stop = self._until(self._complete, time.monotonic() + UP_S, cancelled)
         except Broken as problem:
             return Seen(None, Stop.BROKEN, str(problem))
-        report = self._report() if stop is None else None
-        detail = self.printed.text()[-1000:] if report is None else ""
-        return Seen(report, stop, detail)
+        if stop is None and self._complete():
+            return None
+        stop = Stop.LATE if stop in (Stop.TIME, Stop.OUTPUT) else stop
+        return Seen(None, stop, self.printed.text()[-1000:])
 
-    def _send(self, attached: Attached, running: Callable[[], bool]) -> Stop | None:
-        view = memoryview(self._request)
+    def exchange(self, request: bytes, limits: Limits, last: bool, cancelled: Cancelled) -> Seen:
+        """Hold one call; return what was seen, when there is an end of whatever kind."""
+        answer, output = settings.answer_size(limits), limits.output_kb * 1024
+        self.printed, self._output = Printed(KEPT), output
+        self._frames.expect(answer + _REPORT)
+        numbers = json.dumps([limits.time_s, limits.cpu_s, output, answer, last])
+        frames = framed(numbers.encode()) + framed(request)
+        try:
+            stop = self._send(frames, cancelled) or self._listen(limits, cancelled)
+        except Broken as problem:
+            return Seen(None, Stop.BROKEN, str(problem))
+        report = self._frames.last if stop is None and self._complete() else None
+        return Seen(report, stop, "" if report is not None else self.printed.text()[-1000:])
+
+    def _complete(self) -> bool:
+        return not self._frames.expecting
+
+    def _send(self, data: bytes, cancelled: Cancelled) -> Stop | None:
+        view = memoryview(data)
         deadline, stalled = time.monotonic() + UP_S, 0
         while view:
-            if self._cancelled():
+            if cancelled():
                 return Stop.CANCELLED
             if time.monotonic() > deadline:
                 return Stop.LATE
-            sent = attached.send(view, TICK_S)
+            sent = self._attached.send(view, TICK_S)
             if sent is None:  # it takes no more: listening will tell why
                 break
             view = view[sent:]
             stalled = 0 if sent else stalled + 1
-            if stalled and stalled % _STALLED == 0 and not running():
+            if stalled and stalled % _STALLED == 0 and not self._running():
                 return Stop.LATE
         return None
 
-    def _listen(self, attached: Attached) -> Stop | None:
-        stop = self._until(attached, lambda: self._up, time.monotonic() + UP_S)
-        if stop is not None:
-            return Stop.LATE if stop is Stop.TIME else stop
-        deadline = time.monotonic() + self._limits.time_s + GRACE_S
-        stop = self._until(attached, lambda: self._report() is not None, deadline)
-        report = self._report()
-        if stop is None and report is not None:
+    def _listen(self, limits: Limits, cancelled: Cancelled) -> Stop | None:
+        deadline = time.monotonic() + limits.time_s + GRACE_S
+        stop = self._until(self._complete, deadline, cancelled)
+        if stop is None and self._complete():
             # What was printed comes through the engine by a way of its own, perhaps later.
-            printed, deadline = printed_by(report), time.monotonic() + LAST_WORDS_S
-            self._until(attached, lambda: self.printed.total >= printed, deadline)
+            printed, deadline = printed_by(self._frames.last), time.monotonic() + LAST_WORDS_S
+            self._until(lambda: self.printed.total >= printed, deadline, cancelled)
         return stop
 
-    @property
-    def _up(self) -> bool:
-        return len(self._frames.complete) > 0
-
-    def _report(self) -> bytes | None:
-        return self._frames.complete[1] if len(self._frames.complete) > 1 else None
-
     def _until(
-        self, attached: Attached, condition: Callable[[], bool], deadline: float
+        self, condition: Callable[[], bool], deadline: float, cancelled: Cancelled
     ) -> Stop | None:
         """Take what comes until the condition holds or the streams end; else why to stop."""
         while not condition():
-            if self._cancelled():
+            if cancelled():
                 return Stop.CANCELLED
             left = deadline - time.monotonic()
             if left <= 0:
                 return Stop.TIME
-            data = attached.receive(min(left, TICK_S))
+            data = self._attached.receive(min(left, TICK_S))
             if data == b"":
                 return None
             if data is not None:
                 self._take(data)
-            if self.printed.total > self._limits.output_kb * 1024:
+            if self.printed.total > self._output:
                 return Stop.OUTPUT
         return None
 

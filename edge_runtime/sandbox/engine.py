@@ -1,7 +1,8 @@
-"""The container engine, behind eight verbs. Nothing else knows Docker's client or its errors."""
+"""The container engine, behind a few verbs. Nothing else knows Docker's client or its errors."""
 
 from __future__ import annotations
 
+import select
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -74,6 +75,14 @@ class Attached:
         except OSError:  # the engine broke it off: it is over
             return b""
 
+    @property
+    def quiet(self) -> bool:
+        """True if nothing is there to be received, not even the end."""
+        try:
+            return not select.select([self._socket], [], [], 0)[0]
+        except (OSError, ValueError):  # closed
+            return False
+
     def close(self) -> None:
         """Let the connection go."""
         response = getattr(self._raw, "_response", None)
@@ -117,6 +126,12 @@ class Engine:
             state = self._client.inspect_container(name)["State"]
         return Ending(bool(state["Running"]), int(state["ExitCode"]), bool(state["OOMKilled"]))
 
+    def memory(self, name: str) -> int:
+        """Return how many bytes of memory a container takes now; 0 where that is not counted."""
+        with _translated("look at a container's memory"):
+            stats = self._client.stats(name, stream=False, one_shot=True)["memory_stats"]
+        return int(stats.get("usage", 0)) - int(stats.get("stats", {}).get("inactive_file", 0))
+
     def kill(self, name: str) -> None:
         """End a container at once. One that has ended or is gone is fine."""
         from docker.errors import APIError
@@ -135,6 +150,27 @@ class Engine:
         with _translated("list containers"):
             found = self._client.containers(all=True, filters={"label": wanted})
         return [Found(c["Names"][0].lstrip("/"), c["Labels"]) for c in found if c["Names"]]
+
+    def info(self) -> dict[str, Any]:
+        """What the engine says of itself and its machine, in its own words.
+
+        Beside them "ApiVersion", and under "Components" the versions of its parts by name.
+        """
+        with _translated("ask the engine about itself"):
+            info: dict[str, Any] = self._client.info()
+            parts = self._client.version().get("Components") or ()
+        components = {str(part["Name"]): str(part.get("Version") or "") for part in parts}
+        return {**info, "ApiVersion": self.version, "Components": components}
+
+    def images(self) -> set[str]:
+        """Every name that an image has here: with tag, with digest, and its number."""
+        with _translated("list images"):
+            listed = self._client.images()
+        return {
+            name
+            for image in listed
+            for name in (image["Id"], *(image["RepoTags"] or ()), *(image["RepoDigests"] or ()))
+        }
 
     def close(self) -> None:
         """Let the connections go."""

@@ -87,35 +87,39 @@ class Demultiplexer:
 
 
 class Frames:
-    """Reads frames: four bytes of length, and as many bytes.
+    """Reads frames: four bytes of length, and as many bytes; one at a time, each within a budget.
 
-    Each frame has a budget of its own; there are as many frames as there are budgets.
+    ``last`` is the frame that came last, and ``expecting`` whether one is still to come.
     """
 
-    def __init__(self, *budgets: int) -> None:
-        self._budgets = budgets
+    def __init__(self) -> None:
         self._data = bytearray()
-        self.complete: list[bytes] = []
+        self._budget = 0
+        self.expecting = False
+        self.last = b""
+
+    def expect(self, budget: int) -> None:
+        """Wait for one more frame, of at most so many bytes."""
+        self._budget, self.expecting = budget, True
 
     def feed(self, data: bytes) -> None:
-        """Take bytes; complete frames are then in `complete`.
+        """Take bytes; a frame that is complete then is in `last`.
 
-        Raises Broken if a frame is larger than its budget, or there is one too many.
+        Raises Broken if a frame is larger than its budget, or comes when none is expected.
         """
         self._data += data
         while self._data:
-            if len(self.complete) == len(self._budgets):
+            if not self.expecting:
                 raise Broken("there are bytes after the last frame")
             if len(self._data) < _LENGTH:
                 return
             length = int.from_bytes(self._data[:_LENGTH], "big")
-            budget = self._budgets[len(self.complete)]
-            if length > budget:
-                raise Broken(f"a frame claims {length} bytes; at most {budget} are taken")
+            if length > self._budget:
+                raise Broken(f"a frame claims {length} bytes; at most {self._budget} are taken")
             end = _LENGTH + length
             if len(self._data) < end:
                 return
-            self.complete.append(bytes(self._data[_LENGTH:end]))
+            self.last, self.expecting = bytes(self._data[_LENGTH:end]), False
             del self._data[:end]
 
 

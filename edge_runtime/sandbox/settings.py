@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from edge_runtime.sandbox.limits import Limits
-from protocol.module import Environment
+from edge_runtime.sandbox import seccomp
+from protocol.limits import Limits
 
 #: Nobody: no account of any image or host has this number's rights.
 USER: Final = "65534:65534"
-#: What the supervisor may use beside the call, in seconds: it imports libraries.
-STARTUP_CPU_S: Final = 60
 #: What a module finds in its environment. A name without a value is one that the engine would add.
 VARIABLES: Final = (
     "PATH",
@@ -22,11 +20,23 @@ VARIABLES: Final = (
     "OPENBLAS_NUM_THREADS=1",  # and would be lost at the fork
     "JOBLIB_MULTIPROCESSING=0",  # there is no shared memory for its semaphores
 )
-#: What is imported before the call is read. Only what nearly every module of it imports.
-PRELOADED: Final[Mapping[Environment, tuple[str, ...]]] = {
-    Environment.MINIMAL: (),
-    Environment.SCIENCE: ("numpy",),
-}
+
+
+class Shape(NamedTuple):
+    """What is decided when a container starts. Those of one shape can stand in for each other."""
+
+    image: str
+    memory_mb: int
+    cpus: float
+    processes: int
+    descriptors: int
+    scratch_mb: int
+    scratch_files: int
+
+    @classmethod
+    def of(cls, image: str, limits: Limits) -> Shape:
+        """The shape that a call with these limits needs."""
+        return cls(image, *(getattr(limits, name) for name in cls._fields[1:]))
 
 
 def answer_size(limits: Limits) -> int:
@@ -38,41 +48,33 @@ def answer_size(limits: Limits) -> int:
     return 3 * limits.value.size + 4096
 
 
-def arguments(environment: Environment, limits: Limits) -> list[str]:
-    """What the guest program is started with."""
-    numbers = (limits.time_s, limits.cpu_s, limits.output_kb * 1024, answer_size(limits))
-    return [*map(str, numbers), *PRELOADED[environment]]
-
-
 def container(
-    image: str,
+    shape: Shape,
     command: Sequence[str],
-    limits: Limits,
     labels: Mapping[str, str],
     runtime: str | None = None,
 ) -> dict[str, Any]:
     """Return the body of the engine's `create`."""
-    memory = limits.memory_mb * 2**20
-    scratch = f"size={limits.scratch_mb}m,nr_inodes={limits.scratch_files},mode=1777"
+    memory = shape.memory_mb * 2**20
+    scratch = f"size={shape.scratch_mb}m,nr_inodes={shape.scratch_files},mode=1777"
     ceilings = {
-        "nofile": limits.descriptors,
-        "fsize": limits.scratch_mb * 2**20,
+        "nofile": shape.descriptors,
+        "fsize": shape.scratch_mb * 2**20,
         "core": 0,
         "msgqueue": 0,
-        "cpu": limits.cpu_s + STARTUP_CPU_S,  # the guest sets the call's own
     }
     host = {
         "ReadonlyRootfs": True,
         "CapDrop": ["ALL"],
-        "SecurityOpt": ["no-new-privileges"],  # seccomp is the engine's default profile
+        "SecurityOpt": ["no-new-privileges", f"seccomp={seccomp.profile()}"],
         "Privileged": False,
         "NetworkMode": "none",
         "IpcMode": "none",  # no /dev/shm
         "Tmpfs": {"/tmp": f"{scratch},noexec,nosuid,nodev"},  # noqa: S108 - inside the container
-        "PidsLimit": limits.processes,
+        "PidsLimit": shape.processes,
         "Memory": memory,
         "MemorySwap": memory,  # memory and swap together: no swap
-        "NanoCpus": int(limits.cpus * 1e9),
+        "NanoCpus": int(shape.cpus * 1e9),
         "Ulimits": [{"Name": n, "Soft": most, "Hard": most} for n, most in ceilings.items()],
         "OomScoreAdj": 1000,  # if the host runs out of memory, this goes first
         "LogConfig": {"Type": "none"},  # what is printed would fill the host's disk
@@ -82,7 +84,7 @@ def container(
     if runtime is not None:
         host["Runtime"] = runtime
     return {
-        "Image": image,
+        "Image": shape.image,
         "Cmd": list(command),
         "User": USER,
         "WorkingDir": "/tmp",  # noqa: S108

@@ -10,6 +10,7 @@
 """
 
 from oodida.deployment import Deployment
+from oodida.environment import Environment
 from oodida.fleet import Fleet, connect
 from oodida.local import local
 from oodida.run import Iteration, Result, Run
@@ -17,8 +18,10 @@ from protocol.assignment import Assignment, Offboard, Onboard, Select
 from protocol.errors import (
     AssignmentCancelled,
     AssignmentFailed,
+    BadLimits,
     BadRecording,
     BadRequest,
+    EnvironmentRefused,
     LinkError,
     ModuleRefused,
     NoWorker,
@@ -26,7 +29,7 @@ from protocol.errors import (
     RequestTimeout,
     SetupError,
 )
-from protocol.messages import VehicleInfo
+from protocol.messages import EnvironmentInfo, VehicleInfo
 from protocol.participation import Participation
 from protocol.version import VERSION
 
@@ -36,9 +39,13 @@ __all__ = [
     "Assignment",
     "AssignmentCancelled",
     "AssignmentFailed",
+    "BadLimits",
     "BadRecording",
     "BadRequest",
     "Deployment",
+    "Environment",
+    "EnvironmentInfo",
+    "EnvironmentRefused",
     "Fleet",
     "Iteration",
     "LinkError",

@@ -5,16 +5,23 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from oodida.connection import REQUEST_S, Connection
 from protocol.errors import DeploymentTimeout, LinkError, ModuleRefused, from_code
 from protocol.lifecycle import DeploymentState
 from protocol.messages import DeploymentEvent, DeploymentStatus, Event
-from protocol.module import Environment, Side
+from protocol.module import Side
 
 #: Events tell of changes at once; this often the state is asked for all the same.
 POLL_S: Final = 3.0
+#: The states before the cloud has decided, in their order, and what it has not done yet in each.
+_UNDECIDED: Final = {
+    DeploymentState.BUILDING: "built the environment of",
+    DeploymentState.VERIFYING: "verified",
+}
+Progress = Callable[[str], None]
 
 
 class Deployment:
@@ -50,23 +57,23 @@ class Deployment:
         return self._event.side
 
     @property
-    def environment(self) -> Environment:
-        """What it runs in."""
+    def environment(self) -> str:
+        """What it runs in: minimal, science, or a digest; "" while that is being built."""
         return self._event.environment
 
     @property
     def digest(self) -> str:
-        """The module's identity: SHA-256 of its environment and source, in hexadecimal."""
+        """The module's identity: SHA-256 of environment and source; "" while it is being built."""
         return self._event.digest
 
     @property
     def generation(self) -> int:
-        """Counts up from 1 each time the name is deployed; 0 while it is being verified."""
+        """Counts up from 1 each time the name is deployed; 0 until it is verified."""
         return self._event.generation
 
     @property
     def state(self) -> DeploymentState:
-        """verifying, shipped or refused."""
+        """building, verifying, shipped or refused."""
         return self._event.state
 
     @property
@@ -76,7 +83,7 @@ class Deployment:
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Why a vehicle or worker refused."""
+        """Why a vehicle or worker refused, how far it is, or which limits it lowers."""
         return {edge: s.reason for edge, s in self._event.states.items() if s.reason}
 
     @property
@@ -94,37 +101,61 @@ class Deployment:
         if event.error is not None or (self._settled() and not self._awaited()):
             self.forget()
 
-    def wait(self, timeout_s: float = 30.0) -> Deployment:
+    def wait(self, timeout_s: float = 30.0, progress: Progress | None = None) -> Deployment:
         """Wait until everyone who can be reached is ready or has refused, or the time is over.
 
-        Raises ModuleRefused if the cloud refused it or everyone who was asked did, and
-        DeploymentTimeout if the cloud has not decided in time.
+        ``progress`` is told, a line at a time, how far it is. Raises ModuleRefused if the cloud
+        refused it or everyone who was asked did, EnvironmentRefused if its libraries cannot be had,
+        and DeploymentTimeout if the cloud has not decided in time.
         """
         until = time.monotonic() + timeout_s
-        while not self._settled() and (left := until - time.monotonic()) > 0:
+        told: list[str] = []
+        while True:
+            told = self._tell(progress, told)
+            left = until - time.monotonic()
+            if self._settled() or left <= 0:
+                break
             with self._changed:
-                told = self._settled() or self._changed.wait(min(left, POLL_S))
-            if not told:
+                changed = self._settled() or self._changed.wait(min(left, POLL_S))
+            if not changed:
                 with contextlib.suppress(LinkError):  # what cannot be asked now is asked later
                     self._connection.do(self._catch_up(min(left, POLL_S)))
         if self._event.error is not None:
             error = self._event.error
             raise from_code(error.code, error.message, error.details)
-        if self.state is DeploymentState.VERIFYING:
+        if self.state in _UNDECIDED:
             raise DeploymentTimeout(
-                f"the cloud has not verified {self.name} within {timeout_s:g} s; "
+                f"the cloud has not {_UNDECIDED[self.state]} {self.name} within {timeout_s:g} s; "
                 "it may still go through"
             )
         asked = [s for s in self.states.values() if s in ("ready", "refused", "pending")]
         if asked and all(s == "refused" for s in asked):
-            edge, reason = next(iter(self.reasons.items()))
+            edge, reason = next(
+                (e, s.reason) for e, s in self._event.states.items() if s.state == "refused"
+            )
             raise ModuleRefused(f"{self.name} was refused by {edge}: {reason}", reason=reason)
         return self
 
     def _settled(self) -> bool:
-        if self.state is DeploymentState.VERIFYING:
+        if self.state in _UNDECIDED:
             return False
         return "pending" not in self.states.values()
+
+    def _tell(self, progress: Progress | None, before: list[str]) -> list[str]:
+        """Tell what is new since `before`; what has been told now."""
+        now = list(self._doing())
+        for line in now:
+            if progress is not None and line not in before:
+                progress(line)
+        return now
+
+    def _doing(self) -> Iterator[str]:
+        event = self._event
+        if event.state in _UNDECIDED:
+            yield f"{event.state.value} {event.progress}".strip()
+        for edge, said in event.states.items():
+            if said.state == "pending" and said.reason:
+                yield f"{edge}: {said.reason}"
 
     def _awaited(self) -> bool:
         """True if somebody may still come and get it."""
@@ -147,6 +178,6 @@ class Deployment:
 
 def _progress(event: DeploymentEvent) -> tuple[int, int]:
     """Events may come in any order; a later one has more vehicles that have answered."""
-    decided = event.state is not DeploymentState.VERIFYING
+    stage = list(_UNDECIDED).index(event.state) if event.state in _UNDECIDED else len(_UNDECIDED)
     answered = sum(s.state in ("ready", "refused") for s in event.states.values())
-    return int(decided), answered
+    return stage, answered

@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
+from pydantic import ValidationError
+
 from oodida import check
 from oodida.connection import Connection
-from oodida.deployment import Deployment
+from oodida.deployment import Deployment, Progress
+from oodida.environment import Environment
 from oodida.run import Run
 from oodida.source import environment_for, read
+from oodida.trial import TRIER
 from protocol import values
-from protocol.assignment import Assignment, Select
-from protocol.errors import BadRequest, BadValue, OodidaError, UnknownEnvironment
+from protocol.assignment import Assignment, Select, explain
+from protocol.environment import Reason
+from protocol.errors import (
+    BadLimits,
+    BadRequest,
+    BadValue,
+    EnvironmentRefused,
+    OodidaError,
+    UnknownEnvironment,
+)
+from protocol.limits import DEFAULT, LimitsAsked
 from protocol.messages import (
     AssignmentInfo,
     Cancel,
     Deploy,
+    DeploymentEvent,
+    EnvironmentInfo,
     ListAssignments,
+    ListEnvironments,
     ListModules,
     ListVehicles,
     ModuleInfo,
@@ -28,10 +45,15 @@ from protocol.messages import (
     VehicleInfo,
     new_id,
 )
-from protocol.module import Environment, Side
+from protocol.module import Environment as Shipped
+from protocol.module import Side
 from protocol.topics import is_name
 
 DEFAULT_URL: Final = "mqtt://127.0.0.1:1883"
+#: How long `deploy` waits, in seconds: for a module, and for one whose libraries may have to be
+#: found, built and brought to the vehicles first.
+DEPLOY_S: Final = 30.0
+BUILD_S: Final = 15 * 60.0
 
 
 class Fleet:
@@ -79,6 +101,27 @@ class Fleet:
         """This user's assignments, newest first."""
         return self._connection.ask(ListAssignments(user_id=self.user)).assignments or []
 
+    def environments(self) -> list[EnvironmentInfo]:
+        """The environments that were built for anybody, newest first, without their locks."""
+        return self._connection.ask(ListEnvironments(user_id=self.user)).environments or []
+
+    def environment(self, digest: str) -> EnvironmentInfo:
+        """The environment whose digest begins like this, with its lock.
+
+        Raises UnknownEnvironment if there is none, BadRequest if there are several.
+        """
+        if not re.fullmatch("[0-9a-f]{1,64}", digest):
+            raise BadRequest(f"{digest!r:.80} is no beginning of a digest: 0 to 9 and a to f")
+        asked = ListEnvironments(user_id=self.user, digest=digest)
+        found = self._connection.ask(asked).environments or []
+        if not found:
+            raise UnknownEnvironment(
+                f"no environment's digest begins with {digest}; `oodida environments` lists them"
+            )
+        if len({environment.digest for environment in found}) > 1:
+            raise BadRequest(f"several environments begin with {digest}; give more of the digest")
+        return found[0]
+
     def deploy(
         self,
         module: str | Path | Callable[..., Any],
@@ -86,10 +129,14 @@ class Fleet:
         to: Literal["vehicles", "cloud"] = "vehicles",
         *,
         vehicles: Select | None = None,
-        environment: str | None = None,
+        environment: str | Environment | None = None,
+        profile: str = DEFAULT,
+        limits: Mapping[str, float] | None = None,
+        returns: Mapping[str, Any] | None = None,
         example: Any = None,
         wait: bool = True,
-        timeout_s: float = 30.0,
+        timeout_s: float | None = None,
+        progress: Progress | None = None,
     ) -> Deployment:
         """Ship a module: a path, its source as text, or a function object.
 
@@ -97,43 +144,65 @@ class Fleet:
         then it goes to the vehicles (those that ``vehicles`` selects, default all) or to the cloud.
         A generation that is there already is replaced, at each vehicle's next call.
 
-        ``environment`` is "minimal" (the interpreter) or "science" (NumPy, SciPy, pandas,
-        scikit-learn); None takes science if the source imports one of these, else minimal.
-        ``example`` is an argument to try it with, where the forms that are tried do not suit.
+        ``environment`` is "minimal" (the interpreter), "science" (NumPy, SciPy, pandas,
+        scikit-learn), an `Environment` of libraries of your own, or the digest of one that is built
+        already; None takes science if the source imports one of its libraries, else minimal.
+        ``profile`` names the limits of a call, of which ``limits`` lowers single ones, such as
+        ``{"time_s": 2}``. ``returns`` is a JSON schema that each result has to fit. ``example`` is
+        an argument to try it with, where the forms that are tried do not suit.
         With ``wait``, returns when everyone who can be reached is ready or has refused, or after
-        ``timeout_s``; without, at once.
+        ``timeout_s``: None is 30 s, or 15 min with libraries of your own; without, at once.
+        ``progress`` is told meanwhile, a line at a time, how far it is.
 
-        Raises ModuleRefused with line and reason, and then nothing has changed anywhere;
-        BadRequest and its kin for what cannot be a deployment at all.
+        Raises ModuleRefused with line and reason, or EnvironmentRefused if the libraries cannot be
+        had, and then nothing has changed anywhere; BadRequest and its kin for what cannot be a
+        deployment at all.
         """
         side = side_of(to)
         source, default = read(module)
         name = name or default
         if not is_name(name):
             raise BadRequest(f"{name!r:.80} is no name: letters, digits, and . _ - after the first")
-        env = environment_of(environment, source)
+        own = environment if isinstance(environment, Environment) else None
+        named = "" if isinstance(environment, Environment) else environment_of(environment, source)
         tree = _example(example)
-        check.require(source, side, env, tree, name)
+        check.require(source, side, named, tree, name)
         request = Deploy(
             user_id=self.user,
             mode="deploy_onboard" if side is Side.ONBOARD else "deploy_offboard",
             id=new_id(),
             name=name,
             custom_code=source,
-            environment=env,
+            environment=own.spec if own is not None else named,
+            limits=_limits(profile, limits),
+            returns=dict(returns) if returns is not None else None,
             vehicles=vehicles,
             example=tree,
         )
         deployment = Deployment(self._connection, request.id)
         try:
-            reply = self._connection.ask(request)
-        except OodidaError:
+            deployment.take(self._taken(request, own, progress or (lambda _: None)))
+        except BaseException:
             deployment.forget()
             raise
+        if timeout_s is None:
+            timeout_s = DEPLOY_S if named in list(Shipped) else BUILD_S
+        return deployment.wait(timeout_s, progress) if wait else deployment
+
+    def _taken(
+        self, request: Deploy, own: Environment | None, progress: Progress
+    ) -> DeploymentEvent:
+        """Have the cloud take a deployment, and the wheels that it has not got yet."""
+        try:
+            reply = self._connection.ask(request)
+        except EnvironmentRefused as error:
+            if own is None or error.details.get("reason_code") != Reason.MISSING_WHEEL:
+                raise
+            own.send(self._connection, error.details.get("missing", ()), progress)
+            reply = self._connection.ask(request)
         if reply.deployment is None:
             raise BadRequest("the cloud's reply says nothing of the deployment")
-        deployment.take(reply.deployment)
-        return deployment.wait(timeout_s) if wait else deployment
+        return reply.deployment
 
     def submit(self, assignment: Assignment) -> Run:
         """Start an assignment. Raises BadRequest and its kin; then nothing was stored."""
@@ -180,7 +249,9 @@ def connect(url: str | None = None, user: str | None = None) -> Fleet:
         raise BadRequest(
             f"{user!r:.80} is no user name: letters, digits, and . _ - after the first"
         )
-    return Fleet(Connection(url, user))
+    connection = Connection(url, user)
+    TRIER.start()  # while it comes up, its user thinks
+    return Fleet(connection)
 
 
 def _login() -> str:
@@ -199,14 +270,24 @@ def side_of(to: str) -> Side:
     return sides[to]
 
 
-def environment_of(given: str | None, source: str) -> Environment:
+def environment_of(given: str | None, source: str) -> str:
     """The environment asked for, or the one that a source needs. Raises UnknownEnvironment."""
     if given is None:
-        return environment_for(source)
-    if given not in list(Environment):
-        known = ", ".join(Environment)
-        raise UnknownEnvironment(f"there is no environment {given!r:.60}; choose one of {known}")
-    return Environment(given)
+        return environment_for(source).value
+    if given not in list(Shipped) and not re.fullmatch("[0-9a-f]{64}", given):
+        known = ", ".join(Shipped)
+        raise UnknownEnvironment(
+            f"there is no environment {given!r:.60}; choose one of {known}, or a digest that "
+            "`oodida environments` lists, or give an Environment of libraries of your own"
+        )
+    return given
+
+
+def _limits(profile: str, lower: Mapping[str, float] | None) -> LimitsAsked:
+    try:
+        return LimitsAsked(profile=profile, lower=dict(lower or {}))
+    except ValidationError as problem:
+        raise BadLimits(explain(problem)) from None
 
 
 def _example(example: Any) -> values.Tree:

@@ -1,7 +1,7 @@
 """A whole system on this machine: the only place that knows all the parts.
 
-Broker in a container; orchestrator, worker and vehicles as processes of their own, which end with
-the process that started them, however that ends.
+Broker and registry in containers; orchestrator, worker and vehicles as processes of their own,
+which end with the process that started them, however that ends.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from edge_runtime.signals import open_source
 from oodida.fleet import Fleet, connect
 from protocol.assignment import Attribute
 from protocol.errors import BadRecording, BadRequest, SetupError
+from protocol.imports.rules import read as read_rules
 from protocol.module import Environment
 from protocol.topics import is_name
 
 START_S: Final = 60.0
 STOP_S: Final = 15.0
-#: Whose broker a container is: "pid:start time" of the process that started it.
+#: Whose service a container is: "pid:start time" of the process that started it.
 OWNER_LABEL: Final = "io.oodida.local"
 Progress = Callable[[str], None]
 
@@ -41,39 +42,57 @@ def local(
     attributes: Mapping[str, Mapping[str, Attribute]] | None = None,
     rate_hz: float | None = None,
     limits: Mapping[str, float] | None = None,
+    import_rules: str | Path | None = None,
+    wheel_folder: str | Path | None = None,
     port: int = 0,
     folder: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Fleet]:
-    """Start broker, orchestrator, one worker and the given vehicles here; the connected fleet.
+    """Start broker, registry, orchestrator, one worker and the given vehicles here.
+
+    Gives the connected fleet.
 
     ``vehicles`` gives for each name the path of a recording, or None for a simulated driver.
     ``attributes`` gives for a name what `Select.where` may select by. ``rate_hz`` is the pace of
     all sources in samples a second; None is without waiting. ``limits`` sets what one call of a
-    custom module may take, such as ``{"time_s": 5, "memory_mb": 256}``. ``port`` is where the
-    broker listens on loopback, 0 is any free one. ``folder`` keeps store, modules and logs; None
-    is a folder that is removed at the end. ``progress`` is told what is being done.
+    custom module may take, such as ``{"time_s": 5, "memory_mb": 256}``. ``import_rules`` is a file
+    with what modules may import and use, for worker and vehicles; None are the rules that are
+    shipped. ``wheel_folder`` is where the libraries of environments are taken from; None is the
+    index that pip is set to. ``port`` is where the broker listens on loopback, 0 is any free one.
+    ``folder`` keeps store, modules and logs; None is a folder that is removed at the end.
+    ``progress`` is told what is being done.
 
     Nothing is left behind. Raises SetupError if something is missing, with what to do.
     """
     tell = progress or (lambda _: None)
     _check(vehicles, attributes or {})
+    if import_rules is not None:
+        read_rules(import_rules)  # what is wrong with them is told before anything starts
     with contextlib.ExitStack() as stack:
         home = _home(stack, folder)
         images = _images(tell)
         tell("starting the broker")
-        url = stack.enter_context(_broker(images["broker"], port))
+        url = f"mqtt://{stack.enter_context(_service(images['broker'], 1883, port))}"
+        tell("starting the registry")
+        registry = stack.enter_context(
+            _service(images["registry"], 5000, state="/var/lib/registry")
+        )
         tell(f"starting orchestrator, worker and {len(vehicles)} vehicles")
         sandbox = [f"--image={e.value}={images[f'sandbox-{e.value}']}" for e in Environment]
+        stack.callback(_forget_images, registry)
         parts = _Parts(home)
         stack.callback(parts.stop)
         common = ["--broker", url, "--stop-on-eof"]
         parts.start("orchestrator", "orchestrator", [*common, f"--store=sqlite:///{home}/store.db"])
         bounds = [f"--limit={name}={value}" for name, value in (limits or {}).items()]
-        edge = [*common, *sandbox, *bounds]
+        rules = [f"--import-rules={Path(import_rules).resolve()}"] if import_rules else []
+        edge = [*common, *sandbox, *bounds, *rules]
+        builds = [f"--registry={registry}"]
+        if wheel_folder is not None:
+            builds.append(f"--wheel-folder={Path(wheel_folder).resolve()}")
         parts.start(
             "worker-1", "edge_runtime",
-            [*edge, "--role=worker", "--name=worker-1", f"--state={home}/worker-1"],
+            [*edge, *builds, "--role=worker", "--name=worker-1", f"--state={home}/worker-1"],
         )  # fmt: skip
         for name, path in vehicles.items():
             own = [f"--name={name}", f"--state={home}/vehicle-{name}"]
@@ -127,15 +146,31 @@ def _images(tell: Progress) -> dict[str, str]:
         raise SetupError(
             f"{e.name or e} is missing: local() needs the extras edge and cloud, in a checkout"
         ) from None
-    names = ["broker", *(f"sandbox-{e.value}" for e in Environment)]
+    names = ["broker", "registry", *(f"sandbox-{e.value}" for e in Environment)]
     try:
         return {name: ensure(name, progress=tell) for name in names}
     except ImageError as problem:
         raise SetupError(str(problem)) from None
 
 
+def sandbox_images() -> dict[str, str]:
+    """The sandbox image of each environment as this checkout names it; empty where there is none.
+
+    It need not be there.
+    """
+    try:
+        from images.recipe import ImageError, reference
+    except ImportError:
+        return {}
+    try:
+        return {e.value: reference(f"sandbox-{e.value}") for e in Environment}
+    except (ImageError, OSError):
+        return {}
+
+
 @contextlib.contextmanager
-def _broker(image: str, port: int) -> Iterator[str]:
+def _service(image: str, inside: int, port: int = 0, state: str | None = None) -> Iterator[str]:
+    """A container of which one port can be reached on loopback; host:port. It may write `state`."""
     import docker
     from docker.errors import DockerException
 
@@ -147,7 +182,8 @@ def _broker(image: str, port: int) -> Iterator[str]:
             _reap(client)
             container = client.containers.create(
                 image,
-                ports={"1883/tcp": ("127.0.0.1", port or None)},
+                ports={f"{inside}/tcp": ("127.0.0.1", port or None)},
+                volumes=[state] if state else [],
                 labels={OWNER_LABEL: _identity(os.getpid())},
                 read_only=True,
                 cap_drop=["ALL"],
@@ -155,16 +191,30 @@ def _broker(image: str, port: int) -> Iterator[str]:
             )
             container.start()
             container.reload()
-            found = container.ports["1883/tcp"][0]["HostPort"]
+            found = container.ports[f"{inside}/tcp"][0]["HostPort"]
         except DockerException as e:
             raise SetupError(_what_to_do(e, port)) from e
-        yield f"mqtt://127.0.0.1:{found}"
+        yield f"127.0.0.1:{found}"
     finally:
         if container is not None:
             with contextlib.suppress(DockerException):
                 container.remove(force=True, v=True)
         if client is not None:
             client.close()
+
+
+def _forget_images(registry: str) -> None:
+    """Remove the names that images have from a registry which is gone with its port."""
+    import docker
+    from docker.errors import DockerException
+
+    with contextlib.suppress(DockerException), contextlib.closing(docker.from_env()) as client:
+        for image in client.images.list(filters={"reference": f"{registry}/*/*"}):
+            names = [*image.tags, *image.attrs.get("RepoDigests", ())]
+            for name in names:
+                if name.startswith(f"{registry}/"):
+                    with contextlib.suppress(DockerException):  # it went with the name before
+                        client.images.remove(name)
 
 
 def _what_to_do(problem: Exception, port: int) -> str:
@@ -185,7 +235,7 @@ def _identity(pid: int) -> str:
 
 
 def _reap(client: Any) -> None:
-    """Remove brokers whose process died without a chance to."""
+    """Remove containers whose process died without a chance to."""
     from docker.errors import DockerException
 
     found = client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True)

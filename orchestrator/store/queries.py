@@ -12,6 +12,7 @@ from orchestrator.store.tables import (
     AssignmentRow,
     DeploymentRow,
     EdgeRow,
+    EnvironmentRow,
     IterationRow,
     ModuleRow,
     ModuleStateRow,
@@ -24,10 +25,11 @@ from protocol.module import Side
 
 
 class Deadline(NamedTuple):
-    """Something whose time has come: an assignment or a deployment."""
+    """Something whose time has come: an assignment, a deployment or an environment's key."""
 
-    assignment: str | None
-    deployment: str | None
+    assignment: str | None = None
+    deployment: str | None = None
+    environment: str | None = None
 
 
 def edges(session: Session, role: str) -> Sequence[EdgeRow]:
@@ -283,8 +285,11 @@ def deadlines(session: Session, until: float) -> list[Deadline]:
     """What is overdue at a time."""
     a = select(AssignmentRow.id).where(AssignmentRow.deadline_at <= until)
     d = select(DeploymentRow.id).where(DeploymentRow.deadline_at <= until)
-    return [Deadline(id_, None) for id_ in session.scalars(a)] + [
-        Deadline(None, id_) for id_ in session.scalars(d)
+    e = select(EnvironmentRow.key).where(EnvironmentRow.deadline_at <= until)
+    return [
+        *(Deadline(assignment=id_) for id_ in session.scalars(a)),
+        *(Deadline(deployment=id_) for id_ in session.scalars(d)),
+        *(Deadline(environment=key) for key in session.scalars(e)),
     ]
 
 
@@ -293,6 +298,7 @@ def next_deadline(session: Session) -> float | None:
     times = [
         session.scalar(select(func.min(AssignmentRow.deadline_at))),
         session.scalar(select(func.min(DeploymentRow.deadline_at))),
+        session.scalar(select(func.min(EnvironmentRow.deadline_at))),
     ]
     return min((t for t in times if t is not None), default=None)
 

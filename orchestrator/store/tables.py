@@ -37,7 +37,11 @@ class EdgeRow(Base):
 
 
 class ModuleRow(Base):
-    """One generation of a module that was verified and shipped."""
+    """One generation of a module that was verified and shipped.
+
+    ``asked`` is what travels with it: limits, the schema of its result, and the image; NULL in rows
+    that were written before there was any of that.
+    """
 
     __tablename__ = "modules"
 
@@ -51,6 +55,7 @@ class ModuleRow(Base):
     vehicles: Mapped[bytes | None] = mapped_column(LargeBinary)
     deployment: Mapped[str] = mapped_column(NAME)
     shipped_at: Mapped[float] = mapped_column(Float)
+    asked: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class ModuleStateRow(Base):
@@ -65,7 +70,11 @@ class ModuleStateRow(Base):
 
 
 class DeploymentRow(Base):
-    """A request to ship a module; ``number`` is the order in which they were made."""
+    """A request to ship a module; ``number`` is the order in which they were made.
+
+    ``environment`` is the key of the environment that it asks for, NULL for one that has a name.
+    ``error`` is why it was refused, where that is not the verdict.
+    """
 
     __tablename__ = "deployments"
 
@@ -80,6 +89,50 @@ class DeploymentRow(Base):
     generation: Mapped[int] = mapped_column(Integer)
     verdict: Mapped[bytes | None] = mapped_column(LargeBinary)
     deadline_at: Mapped[float | None] = mapped_column(Float, index=True)
+    environment: Mapped[str | None] = mapped_column(String(64), index=True)
+    error: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
+class EnvironmentRow(Base):
+    """A request for an environment, and what became of it.
+
+    ``user_id`` is who asked first: it is this user's wheels that the builder gets. ``builder`` is
+    the worker that was asked, "" while there is none; ``builders`` how many had their full time.
+    """
+
+    __tablename__ = "environments"
+
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[str] = mapped_column(NAME)
+    spec: Mapped[bytes] = mapped_column(LargeBinary)
+    state: Mapped[str] = mapped_column(String(16))
+    builder: Mapped[str] = mapped_column(NAME)
+    builders: Mapped[int] = mapped_column(Integer)
+    deadline_at: Mapped[float | None] = mapped_column(Float, index=True)
+    progress: Mapped[str] = mapped_column(Text)
+    digest: Mapped[str] = mapped_column(String(64), index=True)
+    lock: Mapped[str] = mapped_column(Text)
+    image: Mapped[str] = mapped_column(String(400))
+    size: Mapped[int] = mapped_column(BigInteger)
+    built_at: Mapped[float | None] = mapped_column(Float)
+    error: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
+class WheelPartRow(Base):
+    """A part of a wheel that a user has sent, until the environment with it is built.
+
+    ``size`` is that of the whole wheel in bytes. Users' parts are kept apart, so that nobody can
+    spoil another's wheel.
+    """
+
+    __tablename__ = "wheel_parts"
+
+    user_id: Mapped[str] = mapped_column(NAME, primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    offset: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    sent_at: Mapped[float] = mapped_column(Float)
+    data: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class AssignmentRow(Base):

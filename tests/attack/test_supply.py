@@ -1,23 +1,106 @@
-"""Modules that turn against the guest program: case 41 of the catalogue."""
+"""Archives of an environment, and modules that turn against the guest program: cases 40 and 41."""
 
 from __future__ import annotations
 
+import stat
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
 import pytest
 
+from images import unpack
 from protocol.outcome import Kind
-from tests.attack.harness import Rig
+from tests.attack.harness import Rig, ended
+
+LINK = stat.S_IFLNK | 0o777
+Member = tuple[str, bytes, int]
 
 
-def test_segmentation_fault(rig: Rig) -> None:
-    outcome = rig.run("import ctypes\ndef custom_code(window):\n    ctypes.string_at(0)\n")
-    assert outcome.kind is Kind.MODULE_ERROR
-    assert "SIGSEGV" in outcome.reason
+def unpacked(tmp_path: Path, *members: Member) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+    """Unpack a wheel of these members as a build does; what lies in the folder afterwards."""
+    wheels, place = tmp_path / "wheels", tmp_path / "lib"
+    wheels.mkdir()
+    place.mkdir()
+    with zipfile.ZipFile(wheels / "evil-1.0-py3-none-any.whl", "w", zipfile.ZIP_DEFLATED) as wheel:
+        for name, data, mode in members:
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            info.compress_type = zipfile.ZIP_DEFLATED
+            wheel.writestr(info, data)
+    done = subprocess.run(
+        [sys.executable, unpack.__file__, wheels, place],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    return done, {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()}
 
 
-def test_abort(rig: Rig) -> None:
-    outcome = rig.run("import os\ndef custom_code(window):\n    os.abort()\n")
-    assert outcome.kind is Kind.MODULE_ERROR
-    assert "SIGABRT" in outcome.reason
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../outside.py", "a/../../outside.py", "/outside.py", "{folder}/outside.py",
+        "evil.data/purelib/../../outside.py", "evil.data/platlib//outside.py",
+    ],
+)  # fmt: skip
+def test_40_archive_with_traversal(tmp_path: Path, name: str) -> None:
+    name = name.format(folder=tmp_path)
+    done, inside = unpacked(tmp_path, (name, b"x = 1", 0o644))
+    assert done.returncode == 1
+    assert "lies outside of it" in done.stderr
+    assert inside == set()
+    assert not Path("/outside.py").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"wheels", "lib"}
+
+
+def test_40_archive_with_links(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    secret = tmp_path / "secret.py"
+    secret.write_text("secret = 1", encoding="ascii")
+    done, inside = unpacked(
+        tmp_path,
+        ("link", str(target).encode(), LINK),
+        ("copy.txt", str(secret).encode(), LINK),
+        ("link/through.py", b"x = 1", 0o644),
+    )
+    # A link is written down as the file that it is in the archive, and is no way to anywhere.
+    assert done.returncode != 0
+    assert list(target.iterdir()) == []
+    assert not any((tmp_path / "lib" / path).is_symlink() for path in inside)
+    assert (tmp_path / "lib" / "copy.txt").read_bytes() == str(secret).encode()
+
+
+def test_40_archive_that_says_less_than_it_holds(tmp_path: Path) -> None:
+    wheels, place = tmp_path / "wheels", tmp_path / "lib"
+    wheels.mkdir()
+    place.mkdir()
+    size, claimed = 64 * 2**20, 1000
+    with zipfile.ZipFile(wheels / "bomb.whl", "w", zipfile.ZIP_DEFLATED) as wheel:
+        wheel.writestr("bomb.txt", bytes(size))
+    data = (wheels / "bomb.whl").read_bytes()
+    lie = data.replace(size.to_bytes(4, "little"), claimed.to_bytes(4, "little"))
+    assert lie != data
+    (wheels / "bomb.whl").write_bytes(lie)
+    done = subprocess.run(
+        [sys.executable, unpack.__file__, wheels, place],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "BadZipFile" in done.stderr
+    assert sum(path.stat().st_size for path in place.rglob("*")) <= claimed + 2**16
+
+
+@pytest.mark.gvisor
+@pytest.mark.parametrize(
+    ("crash", "signal"),
+    [("ctypes.string_at(0)", "SIGSEGV"), ("os.abort()", "SIGABRT")],
+    ids=["segmentation fault", "abort"],
+)
+def test_41_crash_of_the_interpreter(rig: Rig, crash: str, signal: str) -> None:
+    outcome = rig.run(f"import ctypes, os\ndef custom_code(window):\n    {crash}\n")
+    assert ended(outcome) == "module_error"
+    assert signal in outcome.reason
 
 
 @pytest.mark.parametrize(
@@ -36,7 +119,7 @@ def test_abort(rig: Rig) -> None:
         "threading.Thread(target=lambda: [time.sleep(0.01), os._exit(0)]).start()",
     ],
 )
-def test_patched_guest_program(rig: Rig, patch: str) -> None:
+def test_41_patched_guest_program(rig: Rig, patch: str) -> None:
     outcome = rig.run(
         f"""
         import builtins, json, os, sys, threading, time
@@ -52,7 +135,7 @@ def test_patched_guest_program(rig: Rig, patch: str) -> None:
     assert outcome.value in (None, 1)
 
 
-def test_a_module_named_like_ours(rig: Rig) -> None:
+def test_41_module_named_like_ours(rig: Rig) -> None:
     outcome = rig.run(
         """
         import sys, types
@@ -63,4 +146,5 @@ def test_a_module_named_like_ours(rig: Rig) -> None:
             return 1
         """
     )
-    assert outcome.ok
+    assert ended(outcome) == "value"
+    assert outcome.value == 1

@@ -6,11 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from sqlalchemy import create_engine
 
-from orchestrator.store import Database, queries
-from orchestrator.store.tables import AssignmentRow, Base, EdgeRow, ModuleRow
+from orchestrator.store import Database, environment_queries, queries
+from orchestrator.store.database import MIGRATIONS
+from orchestrator.store.tables import (
+    AssignmentRow,
+    Base,
+    EdgeRow,
+    EnvironmentRow,
+    ModuleRow,
+    WheelPartRow,
+)
 from protocol.lifecycle import TaskState
 from protocol.link import Outgoing
 from protocol.module import Side
@@ -52,6 +63,35 @@ def test_the_migrations_add_up_to_the_schema(database: Database) -> None:
     with database._engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection), Base.metadata)
     assert differences == []
+
+
+def test_rows_of_the_first_schema_are_there_in_the_newest(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    old = create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with old.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql(
+            "INSERT INTO modules VALUES "
+            "('ada', 'onboard', 'm', 2, 'd', 'minimal', x'78', NULL, 'd1', 1.0)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO deployments VALUES "
+            "('d1', 'ada', 'onboard', 'm', 1, x'78', 'd', 'shipped', 2, NULL, NULL)"
+        )
+    old.dispose()
+    opened = Database(url)
+    with opened.transaction() as session:
+        found = queries.current_module(session, "ada", Side.ONBOARD, "m")
+        assert found is not None
+        assert (found.generation, found.source, found.asked) == (2, b"x", None)
+        row = queries.deployment(session, "d1")
+        assert row is not None
+        assert (row.state, row.environment, row.error) == ("shipped", None, None)
+        assert queries.next_number(session) == 2
+    opened.close()
 
 
 def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
@@ -146,6 +186,50 @@ def test_tasks_are_counted_by_who_can_still_answer(database: Database) -> None:
         queries.end_open_tasks(session, "a", 1, TaskState.TIMED_OUT)
     with database.transaction() as session:
         assert queries.open_tasks(session, "a", 1) == 0
+
+
+def environment(key: str, state: str, digest: str = "", built_at: float = 0.0) -> EnvironmentRow:
+    return EnvironmentRow(
+        key=key, user_id="ada", spec=b"{}", state=state, builder="w", builders=1, deadline_at=None,
+        progress="", digest=digest, lock="", image="", size=0, built_at=built_at, error=None,
+    )  # fmt: skip
+
+
+def test_environments_are_found_by_the_beginning_of_their_digest(database: Database) -> None:
+    with database.transaction() as session:
+        session.add_all(
+            [
+                environment("a", "built", "ab1", 1.0),
+                environment("b", "built", "ab2", 2.0),
+                environment("c", "built", "cd3", 3.0),
+                environment("d", "building"),
+                environment("e", "refused"),
+            ]
+        )
+    with database.transaction() as session:
+        assert [e.key for e in environment_queries.built(session)] == ["c", "b", "a"]
+        assert [e.key for e in environment_queries.built(session, "ab")] == ["b", "a"]
+        assert [e.key for e in environment_queries.built(session, "%")] == []
+        assert [e.key for e in environment_queries.building(session)] == ["d"]
+
+
+def test_parts_of_wheels_are_kept_apart_by_user(database: Database) -> None:
+    with database.transaction() as session:
+        for user, offset, size in (("ada", 0, 2), ("ada", 1, 2), ("bob", 0, 2), ("ada", 5, 9)):
+            row = WheelPartRow(
+                user_id=user, sha256="f", offset=offset, size=size, sent_at=1.0, data=b"x"
+            )
+            environment_queries.add_part(session, row)
+    with database.transaction() as session:
+        assert environment_queries.parts(session, "ada", "f", 2) == 2
+        assert environment_queries.stored(session, "ada") == 3
+        environment_queries.forget_other_sizes(session, "ada", "f", 2)
+        assert environment_queries.stored(session, "ada") == 2
+        environment_queries.forget_wheels(session, "ada", ["f"])
+        assert environment_queries.part(session, "ada", "f", 0) is None
+        assert environment_queries.part(session, "bob", "f", 0) == b"x"
+        environment_queries.forget_old_parts(session, 2.0)
+        assert environment_queries.stored(session, "bob") == 0
 
 
 def test_deadlines_come_when_they_are_due(database: Database) -> None:

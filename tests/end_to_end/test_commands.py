@@ -16,6 +16,7 @@ from tests.end_to_end.conftest import VEHICLES, System
 
 COMMANDS = (
     "demo", "up", "vehicles", "methods", "deploy", "run", "watch", "cancel", "modules", "check",
+    "environments", "profiles",
 )  # fmt: skip
 
 
@@ -49,6 +50,8 @@ def test_help_teaches() -> None:
         "cancel",
         "modules",
         "check",
+        "environments",
+        "profiles",
     ]:
         assert f" {command} " in out
         text, _ = oodida_(command, "--help")

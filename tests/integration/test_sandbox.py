@@ -23,7 +23,7 @@ from edge_runtime.sandbox.reaper import process_mark
 from protocol import values
 from protocol.messages import Verdict
 from protocol.module import Environment, Side
-from protocol.outcome import Kind, Limit
+from protocol.outcome import Kind, Limit, Outcome
 from tests.attack import harness
 from tests.attack.harness import Rig
 
@@ -42,6 +42,10 @@ def wait_for(condition: Any, what: str, patience_s: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"never happened: {what}"
         pause.wait(0.02)
+
+
+def verdict_of(outcome: Outcome) -> Verdict:
+    return Verdict.model_validate(values.unpack(outcome.value)[0])
 
 
 # --- values -----------------------------------------------------------------------------------
@@ -172,17 +176,19 @@ def test_what_is_no_module_is_refused(rig: Rig, source: str, code: str, line: in
 
 def test_a_module_is_tried(rig: Rig) -> None:
     good = rig.run(ECHO, verify=Side.ONBOARD)
-    assert Verdict.model_validate(good.value) == Verdict(ok=True)
+    assert verdict_of(good) == Verdict(ok=True)
     bad = rig.run("def custom_code(window):\n    return set()\n", verify=Side.OFFBOARD)
-    verdict = Verdict.model_validate(bad.value)
+    verdict = verdict_of(bad)
     assert (verdict.ok, verdict.code, verdict.line) == (False, "bad_value", 1)
     pick = "def custom_code(window): return window['SPEED'][0]"
-    assert Verdict.model_validate(rig.run(pick, {"SPEED": [1]}, verify=Side.ONBOARD).value).ok
+    found = rig.run(pick, {"SPEED": [1]}, verify=Side.ONBOARD)
+    assert verdict_of(found).ok
+    assert values.unpack(found.value)[1] == 1, "what it returned comes along"
 
 
 def test_a_missing_library_is_named(rig: Rig) -> None:
     source = "import numpy\n" + ECHO
-    verdict = Verdict.model_validate(rig.run(source, verify=Side.ONBOARD).value)
+    verdict = verdict_of(rig.run(source, verify=Side.ONBOARD))
     assert (verdict.code, verdict.line) == ("missing_library", 1)
     assert "numpy" in verdict.reason
 

@@ -21,7 +21,7 @@ MAY_IMPORT = {
 #: The one place that knows all the parts, and the guest program, which is baked in with `protocol`.
 EXCEPTIONS = {
     "frontend/oodida/local.py": {"images", "edge_runtime"},
-    "images/sandbox/guest.py": {"protocol"},
+    "images/sandbox/module_side.py": {"protocol"},
 }
 #: Library -> the only places that may import it.
 OUTSIDE = {
@@ -30,6 +30,7 @@ OUTSIDE = {
     "sqlalchemy": ("orchestrator/store/",),
     "alembic": ("orchestrator/store/",),
     "cbor2": ("protocol/values.py",),
+    "jsonschema_rs": ("protocol/contract/schema.py",),
     "typer": ("frontend/oodida/cli/",),
     "rich": ("frontend/oodida/cli/",),
 }

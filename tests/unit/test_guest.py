@@ -30,21 +30,47 @@ class Said(NamedTuple):
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files as they lie in an image."""
+    """The folder as it lies in an image."""
     folder = tmp_path_factory.mktemp("oodida")
-    (folder / "protocol").mkdir()
-    shutil.copy(ROOT / "images/sandbox/guest.py", folder)
-    for name in ("__init__", "values", "verification"):
-        shutil.copy(ROOT / f"protocol/{name}.py", folder / "protocol")
-    return folder / "guest.py"
+    for part, names in (
+        (ROOT / "images/sandbox", ("__init__", "guest", "module_side")),
+        (ROOT / "protocol", ("__init__", "values", "verification")),
+    ):
+        (folder / part.name).mkdir()
+        for name in names:
+            shutil.copy(part / f"{name}.py", folder / part.name)
+    return folder
 
 
 def start(
     program: Path, data: bytes, *, time_s: float = 20, cpu_s: int = 15, output: int = 4096
 ) -> subprocess.CompletedProcess[bytes]:
-    limits = [str(time_s), str(cpu_s), str(output), "20000"]
-    command = [sys.executable, "-I", "-S", "-B", "-X", "utf8", str(program), *limits]
+    limits = json.dumps([time_s, cpu_s, output, 20_000, True]).encode()
+    return serve(program, frame(limits) + data)
+
+
+def frame(data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + data
+
+
+def serve(program: Path, data: bytes, *how: str) -> subprocess.CompletedProcess[bytes]:
+    run = f"import sys; sys.path += [{str(program)!r}]; from sandbox import guest; guest.run()"
+    command = [sys.executable, "-I", "-S", "-B", "-X", "utf8", *how, "-c", run, "json", "no.such"]
     return subprocess.run(command, input=data, capture_output=True, timeout=60, check=False)
+
+
+def request_of(
+    source: str, argument: Any = None, previous: Any = None, verify: str | None = None
+) -> bytes:
+    return values.to_text(
+        {
+            "source": textwrap.dedent(source),
+            "argument": values.pack(argument),
+            "previous": values.pack(previous),
+            "verify": verify,
+            "bounds": {"size": 5000, "depth": 8, "items": 100},
+        }
+    )
 
 
 def call(
@@ -55,16 +81,8 @@ def call(
     verify: str | None = None,
     **limits: Any,
 ) -> Said:
-    request = values.to_text(
-        {
-            "source": textwrap.dedent(source),
-            "argument": values.pack(argument),
-            "previous": values.pack(previous),
-            "verify": verify,
-            "bounds": {"size": 5000, "depth": 8, "items": 100},
-        }
-    )
-    done = start(program, struct.pack(">I", len(request)) + request, **limits)
+    request = request_of(source, argument, previous, verify)
+    done = start(program, frame(request), **limits)
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout[:4] == bytes(4), "the frame that says that it is up"
     (length,) = struct.unpack(">I", done.stdout[4:8])
@@ -108,11 +126,11 @@ def test_no_module(program: Path) -> None:
 
 def test_trial(program: Path) -> None:
     good = call(program, "def custom_code(window): return max(window)", verify="onboard")
-    assert values.unpack(good.answer["value"])["ok"] is True
+    assert values.unpack(good.answer["value"])[0]["ok"] is True
     bad = call(program, "def custom_code(window): return 1 / 0", verify="onboard")
-    assert values.unpack(bad.answer["value"])["line"] == 1
+    assert values.unpack(bad.answer["value"])[0]["line"] == 1
     one = call(program, "def custom_code(window): return window['a']", {"a": 1}, verify="onboard")
-    assert values.unpack(one.answer["value"])["ok"] is True
+    assert values.unpack(one.answer["value"])[0]["ok"] is True
 
 
 def test_what_may_not_travel(program: Path) -> None:
@@ -218,27 +236,40 @@ def test_module_has_no_descriptor_but_its_own(program: Path) -> None:
     ids=["nothing", "half a length", "half a request", "an absurd length"],
 )
 def test_host_that_goes_away(program: Path, data: bytes) -> None:
-    done = start(program, data)
-    assert done.returncode == 0
-    assert done.stdout == bytes(4)
+    for sent in (data, frame(b"[1, 1, 1, 1, true]") + data):
+        done = serve(program, sent)
+        assert done.returncode == 0
+        assert done.stdout == bytes(4)
+
+
+def test_one_call_after_the_other_each_in_a_process_of_its_own(program: Path) -> None:
+    source = """
+    import builtins, os, random
+
+    def custom_code(window):
+        seen = [hasattr(builtins, "left"), "LEFT" in os.environ, os.getcwd() == window]
+        builtins.left = os.environ["LEFT"] = "x"
+        os.chdir("/")
+        return [*seen, random.random(), os.getpid()]
+    """
+    sent = b""
+    for last in (b"false", b"false", b"true"):
+        sent += frame(b"[20, 15, 4096, 20000, " + last + b"]")
+        sent += frame(request_of(source, str(Path.cwd())))
+    done = serve(program, sent)
+    said, rest = [], done.stdout[4:]
+    while rest:
+        (length,) = struct.unpack(">I", rest[:4])
+        said.append(values.from_text(rest[4 : 4 + length].partition(b"\n")[2])["value"])
+        rest = rest[4 + length :]
+    assert [answer[:3] for answer in said] == [[False, False, True]] * 3
+    assert len({answer[3] for answer in said}) == 3, "each draws its own random numbers"
+    assert len({answer[4] for answer in said}) == 3
 
 
 def test_it_imports_little(program: Path) -> None:
     """Its imports are most of what a cold start adds to the engine's."""
-    command = [
-        sys.executable,
-        "-I",
-        "-S",
-        "-B",
-        "-X",
-        "importtime",
-        str(program),
-        "1",
-        "1",
-        "1",
-        "1",
-    ]
-    done = subprocess.run(command, input=b"", capture_output=True, timeout=60, check=True)
+    done = serve(program, b"", "-X", "importtime")
     imported = {line.rpartition(b"|")[2].strip().decode() for line in done.stderr.splitlines()}
     assert "protocol.values" in imported
     slow = {"ast", "base64", "dataclasses", "inspect", "linecache", "pathlib", "site", "tokenize"}

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import IllegalTransition
-from protocol.lifecycle import ASSIGNMENT, DEPLOYMENT, TASK, advance, terminal
+from protocol.lifecycle import ASSIGNMENT, DEPLOYMENT, ENVIRONMENT, TASK, advance, terminal
 
-TABLES: list[Any] = [TASK, ASSIGNMENT, DEPLOYMENT]
+TABLES: list[Any] = [TASK, ASSIGNMENT, DEPLOYMENT, ENVIRONMENT]
 
 
 @pytest.mark.parametrize("table", TABLES)

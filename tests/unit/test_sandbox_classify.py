@@ -10,15 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.sandbox import Limits
-from edge_runtime.sandbox.classify import Seen, Stop, classify, needs_engine, printed_by
+from edge_runtime.sandbox.classify import Seen, Stop, classify, is_blank, needs_engine, printed_by
 from edge_runtime.sandbox.engine import Ending
-from protocol import values
 from protocol.outcome import Kind, Limit
 
-LIMITS = Limits(cpu_s=8, memory_mb=100, value=values.Bounds(size=100, depth=4, items=20))
+LIMITS = Limits(cpu_s=8, memory_mb=100, value_bytes=100, value_depth=4, value_items=20)
 CALM: dict[str, Any] = {
     "stopped": None, "exit": 0, "signal": None, "seconds": 0.1, "cpu_s": 0.1, "printed": 0,
-    "at": None, "oom_kills": 0, "forks_refused": 0, "memory_peak": 1000,
+    "at": None, "left": 0, "oom_kills": 0, "forks_refused": 0, "memory_peak": 1000,
 }  # fmt: skip
 
 
@@ -187,3 +186,15 @@ def test_any_report_has_an_outcome(seen: dict[str, Any]) -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_have_an_outcome(data: bytes) -> None:
     assert classify(Seen(data), LIMITS).kind is Kind.CONTRACT_BROKEN
+
+
+def test_a_container_may_serve_again_only_if_it_is_as_before() -> None:
+    answered = report({"kind": "value", "value": 1})
+    assert is_blank(answered)
+    assert is_blank(report({"kind": "error", "fault": {"type": "E", "message": ""}}))
+    for seen in (
+        report(stopped="time"), report(exit=1), report(exit=None, signal=9), report(left=1),
+        report(oom_kills=1), report(left="x"), Seen(None), Seen(b"{}"),
+        Seen(answered.report, Stop.OUTPUT),
+    ):  # fmt: skip
+        assert not is_blank(seen), seen

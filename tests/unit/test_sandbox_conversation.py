@@ -14,11 +14,12 @@ from edge_runtime.sandbox.classify import Seen, Stop
 from edge_runtime.sandbox.conversation import Conversation
 from edge_runtime.sandbox.engine import Attached
 from edge_runtime.sandbox.frames import framed
+from edge_runtime.sandbox.settings import answer_size
 
 LIMITS = Limits(time_s=0.01, output_kb=1)
 REPORT = {
     "stopped": None, "exit": 0, "signal": None, "seconds": 0, "cpu_s": 0, "printed": 0,
-    "at": None, "oom_kills": 0, "memory_peak": 0,
+    "at": None, "left": 0, "oom_kills": 0, "memory_peak": 0,
 }  # fmt: skip
 
 
@@ -60,6 +61,11 @@ def silence() -> Iterator[bytes | None]:
         yield None
 
 
+def then_silence(*said: bytes) -> Iterator[bytes | None]:
+    yield from said
+    yield from silence()
+
+
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversation, "UP_S", 0.05)
@@ -70,26 +76,28 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 def hold(
     attached: Attached, *, cancelled: bool = False, running: bool = True
 ) -> tuple[Seen, Conversation]:
-    talk = Conversation(b"request", LIMITS, lambda: cancelled)
-    return talk.hold(attached, lambda: running), talk
+    talk = Conversation(attached, lambda: running)
+    seen = talk.wait_up(lambda: cancelled)
+    return seen or talk.exchange(b"request", LIMITS, True, lambda: cancelled), talk
 
 
 def test_request_and_report() -> None:
     attached = Scripted([UP, None, err(b"hello"), out(framed(report(printed=5)))], takes=3)
     seen, talk = hold(attached)
-    assert attached.sent == framed(b"request")
+    numbers = json.dumps([0.01, 5, 1024, answer_size(LIMITS), True]).encode()
+    assert attached.sent == framed(numbers) + framed(b"request")
     assert seen == Seen(report(printed=5))
     assert talk.printed.text() == "hello"
 
 
 def test_what_was_printed_may_come_after_the_report() -> None:
-    seen, talk = hold(Scripted([UP + out(framed(report(printed=4))), err(b"la"), None, err(b"te")]))
+    seen, talk = hold(Scripted([UP, out(framed(report(printed=4))), err(b"la"), None, err(b"te")]))
     assert seen.report is not None
     assert talk.printed.text() == "late"
 
 
 def test_what_was_printed_may_never_come() -> None:
-    seen, _ = hold(Scripted([UP + out(framed(report(printed=4))), *[None] * 10_000_000]))
+    seen, _ = hold(Scripted([UP, out(framed(report(printed=4))), *[None] * 10_000_000]))
     assert seen.report is not None
 
 
@@ -98,7 +106,7 @@ def test_guest_that_does_not_come_up() -> None:
 
 
 def test_guest_that_says_nothing_more() -> None:
-    assert hold(Scripted(x for part in ([UP], silence()) for x in part))[0].stop is Stop.TIME
+    assert hold(Scripted(then_silence(UP)))[0].stop is Stop.TIME
 
 
 def test_guest_that_ends_early_leaves_its_last_words() -> None:
@@ -107,21 +115,46 @@ def test_guest_that_ends_early_leaves_its_last_words() -> None:
 
 
 def test_guest_that_takes_nothing() -> None:
-    assert hold(Scripted(silence(), takes=0))[0].stop is Stop.LATE
+    assert hold(Scripted(then_silence(UP), takes=0))[0].stop is Stop.LATE
 
 
 def test_container_that_died_while_it_was_sent_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversation, "UP_S", 3600)
-    assert hold(Scripted(silence(), takes=0), running=False)[0].stop is Stop.LATE
+    assert hold(Scripted(then_silence(UP), takes=0), running=False)[0].stop is Stop.LATE
 
 
 def test_connection_that_breaks_while_it_is_sent_to() -> None:
-    seen, _ = hold(Scripted([err(b"no memory")], takes=None))
+    seen, _ = hold(Scripted([UP, err(b"no memory")], takes=None))
     assert (seen.stop, seen.detail) == (None, "no memory")
 
 
 def test_cancelled() -> None:
     assert hold(Scripted(silence()), cancelled=True)[0].stop is Stop.CANCELLED
+    talk = Conversation(Scripted(silence()), lambda: True)
+    assert talk.exchange(b"", LIMITS, True, lambda: True).stop is Stop.CANCELLED
+
+
+def test_one_call_after_the_other() -> None:
+    script = [
+        UP,
+        err(b"one"),
+        out(framed(report(printed=3))),
+        err(b"two!"),
+        out(framed(report(printed=4))),
+    ]
+    talk = Conversation(Scripted(script), lambda: True)
+    assert talk.wait_up(lambda: False) is None
+    for printed in ("one", "two!"):
+        seen = talk.exchange(b"request", LIMITS, False, lambda: False)
+        assert seen.report is not None
+        assert talk.printed.text() == printed
+
+
+def test_what_comes_between_calls_is_not_taken_for_an_answer() -> None:
+    early = UP + out(framed(report())) + out(framed(report()))
+    talk = Conversation(Scripted([UP, early]), lambda: True)
+    assert talk.wait_up(lambda: False) is None
+    assert talk.exchange(b"request", LIMITS, False, lambda: False).stop is Stop.BROKEN
 
 
 def test_output_over_the_budget() -> None:

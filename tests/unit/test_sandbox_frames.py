@@ -65,39 +65,50 @@ def test_block_may_claim_much_and_takes_nothing() -> None:
 def test_frames_are_the_same_however_they_are_cut(
     first: bytes, second: bytes, at: list[int]
 ) -> None:
-    frames = Frames(50, 300)
-    for piece in cut(framed(first) + framed(second), at):
-        frames.feed(piece)
-    assert frames.complete == [first, second]
+    frames = Frames()
+    for frame, budget in ((first, 50), (second, 300)):
+        frames.expect(budget)
+        for piece in cut(framed(frame), at):
+            frames.feed(piece)
+        assert frames.last == frame
+        assert not frames.expecting
 
 
 @given(st.integers(11, 2**32 - 1))
 def test_frame_over_its_budget_is_broken_before_it_arrives(length: int) -> None:
-    frames = Frames(10)
+    frames = Frames()
+    frames.expect(10)
     with pytest.raises(Broken, match="at most 10"):
         frames.feed(length.to_bytes(4, "big"))
 
 
 def test_frame_exactly_at_its_budget() -> None:
-    frames = Frames(10)
+    frames = Frames()
+    frames.expect(10)
     frames.feed(framed(bytes(10)))
-    assert frames.complete == [bytes(10)]
+    assert frames.last == bytes(10)
 
 
 def test_a_byte_after_the_last_frame_is_broken() -> None:
-    frames = Frames(10)
+    frames = Frames()
+    frames.expect(10)
     frames.feed(framed(b"x"))
     with pytest.raises(Broken, match="after the last"):
         frames.feed(b"y")
 
 
+def test_a_byte_before_a_frame_is_expected_is_broken() -> None:
+    with pytest.raises(Broken):
+        Frames().feed(b"y")
+
+
 @given(st.binary(max_size=2000))
 def test_whatever_arrives_is_frames_or_broken(data: bytes) -> None:
-    frames = Frames(0, 100)
+    frames = Frames()
+    frames.expect(100)
     with contextlib.suppress(Broken):
         frames.feed(data)
-    assert len(frames.complete) <= 2
-    assert all(len(frame) <= 100 for frame in frames.complete)
+    assert len(frames.last) <= 100
 
 
 @given(st.lists(st.binary(max_size=100), max_size=20))

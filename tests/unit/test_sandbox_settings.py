@@ -8,13 +8,13 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from edge_runtime.sandbox import DEFAULT_LIMITS, Call, Limits
+from edge_runtime.sandbox import DEFAULT_LIMITS, Call, Limits, seccomp
 from edge_runtime.sandbox import settings as s
 from edge_runtime.sandbox.reaper import is_alive, process_mark
 from protocol import values
 from protocol.module import Environment, Side
 
-BODY = s.container("image", ["10"], Limits(memory_mb=64, scratch_mb=2), {"a": "b"})
+BODY = s.container(s.Shape.of("image", Limits(memory_mb=64, scratch_mb=2)), ["x"], {"a": "b"})
 HOST = BODY["HostConfig"]
 
 
@@ -23,7 +23,7 @@ def test_wall() -> None:
     assert BODY["NetworkDisabled"] is True
     assert BODY["Tty"] is False
     assert HOST["CapDrop"] == ["ALL"]
-    assert HOST["SecurityOpt"] == ["no-new-privileges"]
+    assert HOST["SecurityOpt"] == ["no-new-privileges", f"seccomp={seccomp.profile()}"]
     assert HOST["ReadonlyRootfs"] is True
     assert HOST["NetworkMode"] == "none"
     assert HOST["IpcMode"] == "none"
@@ -37,7 +37,7 @@ def test_wall() -> None:
 
 
 def test_runtime() -> None:
-    body = s.container("image", [], DEFAULT_LIMITS, {}, "runsc")
+    body = s.container(s.Shape.of("image", DEFAULT_LIMITS), [], {}, "runsc")
     assert body["HostConfig"]["Runtime"] == "runsc"
 
 
@@ -50,10 +50,12 @@ def test_environment_is_an_allow_list() -> None:
     }  # fmt: skip
 
 
-def test_arguments_of_the_guest() -> None:
-    limits = Limits(time_s=1.5, cpu_s=2, output_kb=3, value=values.Bounds(size=10))
-    assert s.arguments(Environment.MINIMAL, limits) == ["1.5", "2", "3072", "4126"]
-    assert s.arguments(Environment.SCIENCE, limits)[4:] == ["numpy"]
+def test_what_a_call_brings_by_itself_needs_no_other_container() -> None:
+    shape = s.Shape.of("image", DEFAULT_LIMITS)
+    same = Limits(time_s=1, cpu_s=1, output_kb=1, value_bytes=16, value_depth=1, value_items=1)
+    assert s.Shape.of("image", same) == shape
+    for other in ({"memory_mb": 64}, {"cpus": 0.5}, {"processes": 9}, {"scratch_files": 99}):
+        assert s.Shape.of("image", Limits.model_validate(other)) != shape
 
 
 @pytest.mark.parametrize(
@@ -65,8 +67,8 @@ def test_limits_are_checked(wrong: dict[str, object]) -> None:
 
 
 def test_limits_from_plain_data() -> None:
-    limits = Limits.model_validate({"time_s": 3, "value": {"size": 5, "depth": 2, "items": 9}})
-    assert limits.value == values.Bounds(5, 2, 9)
+    limits = Limits.model_validate({"value_bytes": 50, "value_depth": 2, "value_items": 9})
+    assert limits.value == values.Bounds(50, 2, 9)
 
 
 def test_request() -> None:

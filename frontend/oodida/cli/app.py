@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.status import Status
-from rich.text import Text
 
 from oodida import check as checking
-from oodida.cli import show
+from oodida.cli import deploying, environments, show
 from oodida.cli.demo import demo as play
+from oodida.cli.doctor import doctor as examine
+from oodida.cli.options import EnvironmentName, Json, To, Url, User
 from oodida.cli.words import assignment_from, select_from, vehicles_from
 from oodida.fleet import Fleet, connect, environment_of, side_of
 from oodida.local import local
 from oodida.run import Run
 from oodida.source import read
 from protocol import methods as catalogue
-from protocol.errors import OodidaError
+from protocol.errors import BadRequest, OodidaError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,22 +32,6 @@ app = typer.Typer(
 
 #: How many assignments `oodida watch` lists for people.
 LISTED = 20
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, a document a line.")]
-Url = Annotated[
-    str | None,
-    typer.Option(envvar="OODIDA_URL", help="The broker, mqtt://host:port. Default: this machine."),
-]
-User = Annotated[
-    str | None, typer.Option(envvar="OODIDA_USER", help="Who asks. Default: who is logged in.")
-]
-To = Annotated[str, typer.Option(help="Where the module runs: vehicles or cloud.")]
-EnvironmentName = Annotated[
-    str | None,
-    typer.Option(
-        help="minimal or science (NumPy, SciPy, pandas, scikit-learn). Default: what it imports."
-    ),
-]
 
 
 @app.command()
@@ -76,6 +60,10 @@ def up(
     folder: Annotated[
         Path | None, typer.Option(help="Keep store, modules and logs here. Default: nowhere.")
     ] = None,
+    import_rules: Annotated[
+        Path | None,
+        typer.Option(help="What modules may import, for vehicles and worker. Default: as shipped."),
+    ] = None,
     *,
     as_json: Json = False,
 ) -> None:
@@ -91,7 +79,10 @@ def up(
     with show.errors(json_wanted=as_json):
         chosen = vehicles_from(vehicle or ["car-1", "car-2", "car-3"])
         progress = None if as_json else show.err.print
-        with local(chosen, port=port, rate_hz=rate_hz, folder=folder, progress=progress) as fleet:
+        with local(
+            chosen, port=port, rate_hz=rate_hz, folder=folder, import_rules=import_rules,
+            progress=progress,
+        ) as fleet:  # fmt: skip
             if as_json:
                 show.as_json({"url": fleet.url, "vehicles": list(chosen)})
             else:
@@ -120,7 +111,7 @@ def vehicles(*, as_json: Json = False, url: Url = None, user: User = None) -> No
                     v.role,
                     "online" if v.online else "offline",
                     ", ".join(f"{k}={a}" for k, a in v.attributes.items()),
-                    ", ".join(e.value for e in v.environments),
+                    ", ".join(name[:12] for name in v.environments),
                 ]
                 for v in found
             ],
@@ -192,51 +183,39 @@ def check(
         side, env = side_of(to), environment_of(environment, source)
         verdict = checking.require(source, side, env, None, name)
         if as_json:
-            show.as_json({"ok": True, "environment": env.value, "warning": verdict.warning})
+            show.as_json({"ok": True, "environment": env, "warning": verdict.warning})
         else:
-            show.out.print(f"{name} is fine for {to}, environment {env.value}")
-            _warn(verdict.warning)
+            show.out.print(f"{name} is fine for {to}, environment {env}")
+            show.note(verdict.warning)
 
 
 @app.command()
-def deploy(
-    module: Annotated[Path, typer.Argument(help="The module's file.")],
-    name: Annotated[str | None, typer.Option(help="Default: the file's name.")] = None,
-    to: To = "vehicles",
-    environment: EnvironmentName = None,
-    ids: Annotated[str | None, typer.Option(help="Only these vehicles: car-1,car-2")] = None,
-    where: Annotated[
-        list[str] | None, typer.Option(help="Only vehicles with NAME=VALUE; several times.")
-    ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for the vehicles.")] = 30.0,
+def doctor(
     *,
+    vehicle: Annotated[
+        bool, typer.Option("--vehicle", help="Is this machine fit as a vehicle? The default.")
+    ] = False,
+    cloud: Annotated[
+        bool, typer.Option("--cloud", help="As a worker's, and do broker and cloud answer?")
+    ] = False,
     as_json: Json = False,
     url: Url = None,
     user: User = None,
 ) -> None:
-    """Ship a module to vehicles or cloud. What runs takes it at its next call."""
-    with show.errors(json_wanted=as_json), connect(url, user) as fleet, _busy(as_json) as busy:
-        busy.update(f"deploying {module.name}")
-        chosen = select_from(ids, where, None, 0) if ids or where else None
-        made = fleet.deploy(
-            module,
-            name,
-            to,  # type: ignore[arg-type]  # whatever else it is, deploy says so
-            vehicles=chosen,
-            environment=environment,
-            timeout_s=timeout,
-        )
-        busy.stop()
-        if as_json:
-            show.as_json(show.deployment(made))
-            return
-        title = f"{made.name}, generation {made.generation}, {made.digest[:12]}"
-        rows = [
-            [edge, f"{state}: {made.reasons[edge]}" if edge in made.reasons else state]
-            for edge, state in made.states.items()
-        ]
-        show.table(title, ["where", "state"], rows)
-        _warn(made.warning)
+    """Look whether this machine is fit for running modules, and what to do where it is not.
+
+    The engine and its known holes, room on disk and in memory, and in real sandboxes whether each
+    limit holds. It takes about ten seconds. Status 0: no problem, warnings apart.
+    """
+    with show.errors(json_wanted=as_json):
+        if vehicle and cloud:
+            raise BadRequest("--vehicle and --cloud are two questions: ask one at a time")
+        fit = examine(of_cloud=cloud, url=url, user=user, as_json=as_json)
+    if not fit:
+        raise typer.Exit(1)
+
+
+app.command()(deploying.deploy)
 
 
 @app.command()
@@ -333,7 +312,7 @@ def _list(fleet: Fleet, *, as_json: bool) -> None:
 
 def _follow(run: Run, *, as_json: bool) -> None:
     """Print iterations as they come; the reason if it failed."""
-    with _busy(as_json) as busy:
+    with show.busy(as_json=as_json) as busy:
         busy.update("waiting for the first iteration")
         for iteration in run:
             if as_json:
@@ -359,6 +338,10 @@ def cancel(
         show.as_json({"cancelled": id_}) if as_json else show.out.print(f"{id_} is ended")
 
 
+app.add_typer(environments.app, name="environments")
+app.command()(environments.profiles)
+
+
 @app.command()
 def modules(*, as_json: Json = False, url: Url = None, user: User = None) -> None:
     """Your modules: generation, digest, and where each is ready."""
@@ -376,25 +359,13 @@ def modules(*, as_json: Json = False, url: Url = None, user: User = None) -> Non
                     m.digest[:12],
                     m.side.value,
                     m.generation,
-                    m.environment.value,
+                    m.environment[:12],
                     ", ".join(f"{edge} {state}" for edge, state in m.states.items()),
                 ]
                 for m in found
             ],
             whole=2,
         )
-
-
-def _busy(as_json: bool) -> Status:
-    status = show.err.status("")
-    if as_json:
-        show.err.quiet = True
-    return status
-
-
-def _warn(warning: str) -> None:
-    if warning:
-        show.err.print(Text.assemble(("note ", "yellow"), show.text(warning, 1000)))
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 import typer
 from pydantic import BaseModel
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
@@ -71,8 +72,9 @@ def plain(value: Any) -> Any:
 
 
 def as_json(thing: Any) -> None:
-    """Print one JSON document on one line."""
-    print(json.dumps(plain(thing), ensure_ascii=False))
+    """Print one JSON document on one line, in which what a terminal acts upon is escaped."""
+    document = json.dumps(plain(thing), ensure_ascii=False)
+    print(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", document))
 
 
 def table(
@@ -123,6 +125,20 @@ def error_of(error: OodidaError, *, json_wanted: bool) -> None:
             err.print(Text("  ") + text(f"{vehicle}: {said(why)}", 500))
 
 
+def busy(*, as_json: bool) -> Status:
+    """A line that says what is being done, for people; use it as a context manager."""
+    status = err.status("")
+    if as_json:
+        err.quiet = True
+    return status
+
+
+def note(warning: str) -> None:
+    """Show what somebody should know, if there is anything."""
+    if warning:
+        err.print(Text.assemble(("note ", "yellow"), text(warning, 1000)))
+
+
 def deployment(made: Deployment) -> dict[str, Any]:
     """A deployment as JSON has it."""
     return {
@@ -132,7 +148,7 @@ def deployment(made: Deployment) -> dict[str, Any]:
         "state": made.state.value,
         "generation": made.generation,
         "digest": made.digest,
-        "environment": made.environment.value,
+        "environment": made.environment,
         "states": made.states,
         "reasons": made.reasons,
         "warning": made.warning,

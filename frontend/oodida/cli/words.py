@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+from oodida.environment import Environment
 from protocol.assignment import CUSTOM, Assignment, Offboard, Onboard, Select
 from protocol.errors import BadRequest
 
@@ -41,6 +43,42 @@ def _pair(word: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         return name, value
+
+
+def limits_from(words: list[str] | None) -> dict[str, float]:
+    """``NAME=NUMBER`` each."""
+    found = {}
+    for name, value in map(_pair, words or []):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise BadRequest(f"--limit {name} is a number, not {value!r:.60}")
+        found[name] = value
+    return found
+
+
+def schema_from(path: Path | None) -> dict[str, Any] | None:
+    """The JSON object in a file."""
+    if path is None:
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise BadRequest(f"{path} cannot be read: {problem.strerror}") from None
+    except ValueError as problem:
+        raise BadRequest(f"{path} is not JSON: {problem}") from None
+    if not isinstance(found, dict):
+        raise BadRequest(f'{path} is no JSON schema: an object such as {{"type": "number"}}')
+    return found
+
+
+def environment_from(
+    name: str | None, requirements: list[str] | None, wheels: Path | None
+) -> str | Environment | None:
+    """Which environment is meant."""
+    if not requirements and wheels is None:
+        return name
+    if name is not None:
+        raise BadRequest("--environment goes with neither --requirement nor --wheels")
+    return Environment(requirements or (), wheels or ())
 
 
 def assignment_from(

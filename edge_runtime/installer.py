@@ -1,0 +1,107 @@
+"""Taking in the modules that arrive: admitted, their environment here, stored; and saying so."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal
+
+from edge_runtime.admission import Admission
+from edge_runtime.environments.keeper import Keeper
+from edge_runtime.modules import ModuleStore
+from edge_runtime.reporter import Reporter
+from edge_runtime.sandbox import Sandbox
+from protocol.errors import OodidaError
+from protocol.imports import imported
+from protocol.limits import Limits
+from protocol.messages import ModuleReport, Verdict, new_id
+from protocol.module import Module
+
+log = logging.getLogger(__name__)
+
+
+class Installer:
+    """Takes in modules. One whose environment is still to be had does not hold up the others."""
+
+    def __init__(
+        self,
+        modules: ModuleStore,
+        sandbox: Sandbox,
+        admission: Admission,
+        reporter: Reporter,
+        environments: Keeper,
+        start: Callable[[str, Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self._modules, self._sandbox, self._admission = modules, sandbox, admission
+        self._reporter, self._environments, self._start = reporter, environments, start
+        self._changed: Callable[[], None] = lambda: None
+
+    def on_environment(self, changed: Callable[[], None]) -> None:
+        """Call this when there is one environment more."""
+        self._changed = changed
+
+    def take(self, module: Module) -> None:
+        """A module has arrived."""
+        self._start(f"module-{module.name}", self._take(module))
+
+    async def _take(self, module: Module) -> None:
+        try:
+            await self._admit(module)
+        except OodidaError as problem:
+            self._refuse(module, problem.message)
+        except Exception as bug:  # one module must not take the others along
+            log.exception("the module %s could not be taken in", module.name)
+            self._refuse(module, f"it could not be taken in: {type(bug).__name__}")
+
+    async def _admit(self, module: Module) -> None:
+        # In a thread: a hostile source of the largest size takes long to look through.
+        admitted = await asyncio.to_thread(self._admission.admit, module)
+        if isinstance(admitted, Verdict):
+            self._refuse(module, f"{admitted.place}{admitted.reason}")
+        elif self._sandbox.has(module.environment):
+            self._keep(module, admitted.limits, admitted.lowered)
+        elif module.image is None:
+            self._refuse(module, f"there is no image for the environment {module.environment} here")
+        else:
+            await self.prepare(module, lambda told: self._report(module, "pending", told))
+            self._keep(module, admitted.limits, admitted.lowered)
+
+    async def prepare(self, module: Module, tell: Callable[[str], None]) -> None:
+        """Make a module's environment available. Raises EnvironmentRefused if it cannot be."""
+        if module.image is None:
+            return
+        if self._sandbox.has(module.environment):
+            self._environments.used(module.environment)
+            return
+        image = await self._environments.ensure(module.environment, module.image, tell)
+        self._sandbox.add(module.environment, image)
+        self._changed()
+
+    def _keep(self, module: Module, limits: Limits, lowered: tuple[str, ...]) -> None:
+        if self._modules.put(module):
+            self._sandbox.expect(module.environment, limits, imported(module.source))
+            self._report(module, "ready", "; ".join(lowered))
+            return
+        newest = self._modules.get(module.user_id, module.name)
+        number = newest.generation if newest else 0
+        self._report(module, "refused", f"generation {number} is here, which is newer")
+
+    def _refuse(self, module: Module, reason: str) -> None:
+        self._modules.refuse(module, reason)
+        self._report(module, "refused", reason)
+
+    def _report(
+        self, module: Module, state: Literal["ready", "refused", "pending"], reason: str
+    ) -> None:
+        report = ModuleReport(
+            id=new_id(),
+            user_id=module.user_id,
+            name=module.name,
+            side=module.side,
+            generation=module.generation,
+            digest=module.digest,
+            state=state,
+            reason=reason[:4000],
+        )
+        self._reporter.report(report.id, report)

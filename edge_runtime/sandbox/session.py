@@ -1,0 +1,123 @@
+"""Calls that share a container, one after the other: at least one, and as many as it may serve."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Final, Self
+
+from edge_runtime.sandbox.call import Call
+from edge_runtime.sandbox.classify import Seen, classify, is_blank
+from edge_runtime.sandbox.container import Container, Containers, NotUp
+from edge_runtime.sandbox.engine import EngineFailure, ImageMissing
+from edge_runtime.sandbox.pool import Pool
+from edge_runtime.sandbox.settings import Shape
+from protocol.imports import imported
+from protocol.limits import Limits
+from protocol.outcome import Kind, Outcome
+
+#: Largest request in bytes, as `images/sandbox/guest.py` has it.
+MAX_REQUEST: Final = 64 * 1024 * 1024
+NEVER: Final = threading.Event()
+
+
+class Session:
+    """One container for several calls, a forked process each; or with ``once`` for one.
+
+    A container is taken when the first call comes. One that a call has left in any other state
+    than it found it in, or that a limit or a cancellation has ended, is replaced for the next.
+    Calls are held one at a time.
+    """
+
+    def __init__(
+        self,
+        containers: Containers,
+        pool: Pool,
+        counted: Callable[[], AbstractContextManager[None]],
+        closing: Callable[[], bool],
+        image: str,
+        limits: Limits,
+        labels: Mapping[str, str],
+        *,
+        once: bool,
+    ) -> None:
+        self._containers, self._pool = containers, pool
+        self._counted, self._closing, self._once = counted, closing, once
+        self._image, self._limits, self._labels = image, limits, dict(labels)
+        self._container: Container | None = None
+        self._turn = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the container go."""
+        with self._turn:
+            self._let_go()
+
+    def run(self, call: Call, cancelled: threading.Event = NEVER) -> Outcome:
+        """Run a call and return how it ended; see `Sandbox.run`."""
+        started = time.monotonic()
+        request = call.request(self._limits.value)
+        if len(request) > MAX_REQUEST:
+            reason = f"the argument is larger than {MAX_REQUEST} bytes; take fewer samples"
+            return Outcome(kind=Kind.REFUSED, reason=reason)
+
+        def given_up() -> bool:
+            return cancelled.is_set() or self._closing()
+
+        printed = ""
+        try:
+            with self._counted(), self._turn:
+                seen, printed = self._exchange(call.source, request, given_up)
+            outcome = classify(seen, self._limits)
+        except NotUp as problem:
+            outcome = classify(problem.seen, self._limits)
+        except ImageMissing:
+            reason = f"there is no image {self._image} on this machine; build or pull it first"
+            outcome = Outcome(kind=Kind.REFUSED, reason=reason)
+        except EngineFailure as problem:
+            outcome = Outcome(kind=Kind.ENGINE_FAILURE, reason=str(problem)[:2000])
+        seconds = time.monotonic() - started
+        return outcome.model_copy(update={"printed": printed, "seconds": seconds})
+
+    def _exchange(
+        self, source: str, request: bytes, given_up: Callable[[], bool]
+    ) -> tuple[Seen, str]:
+        with self._keeping_blank():
+            if self._container is None or not self._container.quiet:
+                self._let_go()
+                self._container = self._take(source, given_up)
+            said = self._container.exchange(request, self._limits, given_up, last=self._once)
+            if not self._once and is_blank(said[0]):
+                return said
+            self._let_go()
+            return said
+
+    @contextmanager
+    def _keeping_blank(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:  # nobody knows what state it is in
+            self._let_go()
+            raise
+
+    def _take(self, source: str, given_up: Callable[[], bool]) -> Container:
+        shape, libraries = Shape.of(self._image, self._limits), imported(source)
+        taken = self._pool.take(shape, libraries)
+        try:
+            return taken or self._containers.start(shape, libraries, self._labels, given_up)
+        except BaseException:
+            self._pool.done()
+            raise
+
+    def _let_go(self) -> None:
+        container, self._container = self._container, None
+        if container is not None:
+            container.discard()
+            self._pool.done()

@@ -1,0 +1,133 @@
+"""Modules that are verified: told to whom they are for, and who has them."""
+
+from __future__ import annotations
+
+from orchestrator import assignments, events
+from orchestrator.store import queries
+from orchestrator.store.tables import DeploymentRow, EdgeRow, ModuleRow, ModuleStateRow
+from orchestrator.turn import Turn, dump, known, load, presence
+from protocol import topics
+from protocol.assignment import Select
+from protocol.messages import ModuleMessage, ModuleReport
+from protocol.module import Module, Side
+
+
+def ship(turn: Turn, row: DeploymentRow, module: Module, vehicles: Select | None) -> None:
+    """Make a module the current one, and send it to those that it is for."""
+    asked = {
+        "limits": module.limits.model_dump(mode="json"),
+        "returns": module.returns,
+        "image": module.image,
+    }
+    turn.session.add(
+        ModuleRow(
+            user_id=module.user_id,
+            side=module.side,
+            name=module.name,
+            generation=module.generation,
+            digest=module.digest,
+            environment=module.environment,
+            source=module.source.encode(),
+            vehicles=dump(vehicles) if vehicles else None,
+            deployment=row.id,
+            shipped_at=turn.now,
+            asked=dump(asked),
+        )
+    )
+    message = ModuleMessage.of(module)
+    if module.side is Side.OFFBOARD:
+        turn.send(topics.offboard_modules(module.user_id, module.name), message, retain=True)
+        for worker in queries.online(turn.session, "workers"):
+            _remember(turn, row.id, worker, "pending")
+    else:
+        fleet = turn.fleet()
+        for vehicle in (vehicles or Select.all()).choose(known(fleet)):
+            seen = fleet.get(vehicle)
+            state = "unknown" if seen is None else "pending" if seen.online else "offline"
+            _remember(turn, row.id, vehicle, state)
+            if seen is not None:
+                topic = topics.modules(vehicle, module.user_id, module.name)
+                turn.send(topic, message, retain=True)
+    turn.session.flush()
+    assignments.code_changed(turn, module.user_id)
+
+
+def _remember(turn: Turn, deployment: str, edge: str, state: str, reason: str = "") -> None:
+    row = turn.session.get(ModuleStateRow, (deployment, edge))
+    if row is None:
+        turn.session.add(
+            ModuleStateRow(deployment=deployment, edge=edge, state=state, reason=reason)
+        )
+    else:
+        row.state, row.reason = state, reason
+
+
+def reported(turn: Turn, edge: str, report: ModuleReport) -> None:
+    """A vehicle or worker has a module, refuses it, or says how far it is with it."""
+    module = queries.module_generation(
+        turn.session, report.user_id, report.side, report.name, report.generation
+    )
+    if module is None or module.digest != report.digest:
+        return
+    state = turn.session.get(ModuleStateRow, (module.deployment, edge))
+    if state is None and report.side is Side.ONBOARD:
+        return  # it was never sent to this vehicle
+    if report.state == "pending" and state is not None and state.state in ("ready", "refused"):
+        return  # it was said before that, and comes late
+    _remember(turn, module.deployment, edge, report.state, report.reason.replace("\0", ""))
+    turn.session.flush()
+    row = queries.deployment(turn.session, module.deployment)
+    if row is not None:
+        turn.event(row.user_id, row.id, events.of_deployment(turn, row))
+
+
+def edge_up(turn: Turn, row: EdgeRow) -> None:
+    """A vehicle or worker is there (again): send the current modules that it should have.
+
+    The broker keeps these messages too, but it may have been restarted, or the vehicle be new.
+    """
+    side = Side.ONBOARD if row.role == "vehicles" else Side.OFFBOARD
+    for module in queries.current_modules(turn.session, side=side):
+        state = turn.session.get(ModuleStateRow, (module.deployment, row.name))
+        if side is Side.ONBOARD:
+            if not _is_for(module, row, drawn=state is not None):
+                continue
+            topic = topics.modules(row.name, module.user_id, module.name)
+        else:
+            topic = topics.offboard_modules(module.user_id, module.name)
+        if state is None or state.state not in ("ready", "refused"):
+            _remember(turn, module.deployment, row.name, "pending")
+        turn.send(topic, ModuleMessage.of(_stored(module)), retain=True)
+
+
+def _is_for(module: ModuleRow, row: EdgeRow, *, drawn: bool) -> bool:
+    select = Select.model_validate(load(module.vehicles)) if module.vehicles else Select.all()
+    if select.size is not None:
+        return drawn  # a sample is drawn once, when the module is shipped
+    return row.name in select.choose(known({row.name: presence(row)}))
+
+
+def _stored(row: ModuleRow) -> Module:
+    return Module.model_validate(
+        {
+            "user_id": row.user_id,
+            "name": row.name,
+            "side": Side(row.side),
+            "generation": row.generation,
+            "environment": row.environment,
+            "source": row.source.decode(),
+            "digest": row.digest,
+            **(load(row.asked) if row.asked else {}),
+        }
+    )
+
+
+def edge_gone(turn: Turn, role: str, edge: str) -> None:
+    """A vehicle or worker is lost: nobody waits for its word on a module."""
+    side = Side.ONBOARD if role == "vehicles" else Side.OFFBOARD
+    for state in queries.pending_modules(turn.session, edge, side):
+        state.state, state.reason = "offline", ""
+        turn.session.flush()
+        row = queries.deployment(turn.session, state.deployment)
+        if row is not None:
+            turn.event(row.user_id, row.id, events.of_deployment(turn, row))

@@ -1,0 +1,49 @@
+"""Messages to bytes and back: the border at which everything is checked."""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from protocol import values
+from protocol.assignment import explain
+from protocol.errors import BadRequest, OodidaError
+from protocol.messages.events import Event
+from protocol.messages.orders import ModuleMessage, Order
+from protocol.messages.parts import MAX_MESSAGE
+from protocol.messages.presence import Presence
+from protocol.messages.replies import Reply
+from protocol.messages.reports import Receipt, Report
+from protocol.messages.requests import Request
+
+PRESENCE: Final = TypeAdapter[Presence](Presence)
+ORDER: Final = TypeAdapter[Order](Order)
+MODULE: Final = TypeAdapter[ModuleMessage](ModuleMessage)
+REPORT: Final = TypeAdapter[Report](Report)
+RECEIPT: Final = TypeAdapter[Receipt](Receipt)
+REQUEST: Final = TypeAdapter[Request](Request)
+REPLY: Final = TypeAdapter[Reply](Reply)
+EVENT: Final = TypeAdapter[Event](Event)
+T = TypeVar("T")
+
+
+def encode(message: BaseModel) -> tuple[bytes, str]:
+    """Write a message: (bytes, content type). Fields left at their default are not written."""
+    return values.encode(message.model_dump(mode="python", exclude_defaults=True))
+
+
+def decode(kind: TypeAdapter[T], data: bytes, content_type: str) -> T:
+    """Read a message from anybody. Raises BadRequest with what is wrong with it."""
+    if len(data) > MAX_MESSAGE:
+        raise BadRequest(f"the message has {len(data)} bytes; at most {MAX_MESSAGE} are read")
+    try:
+        return kind.validate_python(values.decode(data, content_type or values.JSON))
+    except values.ValueProblem as problem:
+        raise BadRequest(f"the message cannot be read: {problem}") from None
+    except ValidationError as error:
+        raise BadRequest(explain(error)) from None
+    except OodidaError:
+        raise
+    except Exception as problem:  # noqa: BLE001 - whatever hostile bytes bring about, it is theirs
+        raise BadRequest(f"the message cannot be read: {type(problem).__name__}") from None

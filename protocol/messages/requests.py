@@ -1,0 +1,122 @@
+"""Analyst to cloud: what is asked for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    Field,
+)
+
+from protocol.assignment import (
+    Assignment,
+    Select,
+)
+from protocol.environment import MAX_WHEEL_BYTES, EnvironmentSpec
+from protocol.limits import LimitsAsked
+from protocol.messages.parts import Count, Marked, Part
+from protocol.module import (
+    Digest,
+    Environment,
+    EnvironmentName,
+    Name,
+    Side,
+)
+from protocol.outcome import Tree
+
+
+class _Request(Marked):
+    _mark: ClassVar[str] = "mode"
+
+    user_id: Name
+
+
+class Deploy(_Request):
+    """Ship a module. On the wire an assignment of its own, as in the paper."""
+
+    mode: Literal["deploy_onboard", "deploy_offboard"]
+    id: Name
+    name: Name
+    custom_code: str
+    environment: EnvironmentName | EnvironmentSpec = Environment.MINIMAL.value
+    limits: LimitsAsked = Field(default_factory=LimitsAsked)
+    returns: dict[str, Any] | None = None
+    vehicles: Select | None = None
+    example: Tree = None
+
+    @property
+    def side(self) -> Side:
+        """Where the module runs."""
+        return Side.ONBOARD if self.mode == "deploy_onboard" else Side.OFFBOARD
+
+
+class Submit(_Request):
+    """Start an assignment."""
+
+    mode: Literal["submit"] = "submit"
+    id: Name
+    assignment: Assignment
+
+
+class Cancel(_Request):
+    """End an assignment."""
+
+    mode: Literal["cancel"] = "cancel"
+    assignment: Name
+
+
+class ListVehicles(_Request):
+    """Who is there."""
+
+    mode: Literal["vehicles"] = "vehicles"
+
+
+class ListModules(_Request):
+    """Which modules this user has deployed."""
+
+    mode: Literal["modules"] = "modules"
+
+
+class ListAssignments(_Request):
+    """Which assignments this user has."""
+
+    mode: Literal["assignments"] = "assignments"
+
+
+class History(_Request):
+    """What has happened to an assignment after iteration number `after`, a page at a time."""
+
+    mode: Literal["history"] = "history"
+    assignment: Name
+    after: Count = 0
+
+
+class ListEnvironments(_Request):
+    """Which environments there are; with a digest's beginning, those that have it."""
+
+    mode: Literal["environments"] = "environments"
+    digest: str = Field(default="", pattern=r"^[0-9a-f]{0,64}$")
+
+
+class Upload(_Request):
+    """A part of a wheel. Replied with the wheels, by hash, of which parts are missing still."""
+
+    mode: Literal["upload"] = "upload"
+    sha256: Digest
+    size: int = Field(ge=1, le=MAX_WHEEL_BYTES)
+    offset: Count
+    data: Part
+
+
+class DeploymentStatus(_Request):
+    """How far a deployment is."""
+
+    mode: Literal["deployment"] = "deployment"
+    deployment: Name
+
+
+Request = Annotated[
+    Deploy | Submit | Cancel | ListVehicles | ListModules | ListAssignments | ListEnvironments
+    | Upload | History | DeploymentStatus,
+    Field(discriminator="mode"),
+]  # fmt: skip

@@ -1,0 +1,54 @@
+"""What an analyst asks for as an environment of her own: read from files, refused early."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+import oodida
+from protocol.environment import MAX_REQUIREMENTS, MAX_WHEEL_BYTES
+from tests import wheels
+
+
+def test_a_folder_gives_all_its_wheels_and_nothing_else(tmp_path: Path) -> None:
+    one, two = wheels.make(tmp_path, "one"), wheels.make(tmp_path, "two", "2.1")
+    (tmp_path / "notes.txt").write_text("x")
+    spec = oodida.Environment(["Six >= 1"], wheels=tmp_path).spec
+    assert spec.requirements == ("six>=1",)
+    assert [(w.name, w.sha256, w.size) for w in spec.wheels] == [
+        (path.name, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
+        for path in (one, two)
+    ]
+    assert oodida.Environment("six>=1", [str(two), one]).spec.key == spec.key
+    assert oodida.Environment("six>=1", one).spec.key != spec.key
+
+
+def test_one_text_is_one_requirement() -> None:
+    assert oodida.Environment("six").spec.requirements == ("six",)
+
+
+def test_what_cannot_be_an_environment_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    empty, bad, big = tmp_path / "empty", tmp_path / "bad.whl", tmp_path / "b-1-py3-none-any.whl"
+    empty.mkdir()
+    bad.write_bytes(b"x")
+    with big.open("wb") as file:
+        file.truncate(MAX_WHEEL_BYTES + 1)
+    hollow = tmp_path / "h-1-py3-none-any.whl"
+    hollow.touch()
+    cases: list[tuple[str, object, object]] = [
+        ("bad_requirement", (), ()),
+        ("bad_requirement", ["https://example.org/x.whl"], ()),
+        ("bad_requirement", ["--index-url=x"], ()),
+        ("bad_requirement", [f"p{i}" for i in range(MAX_REQUIREMENTS + 1)], ()),
+        ("bad_requirement", (), bad),
+        ("bad_wheel", (), empty),
+        ("bad_wheel", (), tmp_path / "missing-1-py3-none-any.whl"),
+        ("bad_wheel", (), hollow),
+        ("too_large", (), big),
+    ]
+    for reason, requirements, paths in cases:
+        with pytest.raises(oodida.EnvironmentRefused) as caught:
+            oodida.Environment(requirements, paths)  # type: ignore[arg-type]
+        assert caught.value.details["reason_code"] == reason, (requirements, paths)
