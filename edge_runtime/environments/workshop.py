@@ -49,6 +49,7 @@ class Workshop:
         self._source, self._sandbox = source, sandbox
         self._store = ImageStore()
         self._turn = asyncio.Lock()
+        self._running: set[str] = set()
         shutil.rmtree(self._wheels, ignore_errors=True)  # parts are sent again with each order
         self._wheels.mkdir(parents=True)
 
@@ -67,7 +68,19 @@ class Workshop:
             file.write(part.data)
 
     async def build(self, order: BuildOrder, report: Callable[[BuildReport], None]) -> None:
-        """Carry out an order; every step is reported, and how it ended."""
+        """Carry out an order; every step is reported, and how it ended.
+
+        One that comes again while it is carried out is the same order.
+        """
+        if order.id in self._running:
+            return
+        self._running.add(order.id)
+        try:
+            await self._carry_out(order, report)
+        finally:
+            self._running.discard(order.id)
+
+    async def _carry_out(self, order: BuildOrder, report: Callable[[BuildReport], None]) -> None:
         loop, cancelled = asyncio.get_running_loop(), threading.Event()
 
         def say(**what: Any) -> None:

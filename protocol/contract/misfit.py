@@ -1,4 +1,8 @@
-"""What is said of a value that does not fit: where, what is expected, what was found."""
+"""What is said of a value that does not fit: where, what is expected, what was found.
+
+Of what was found only its kind and size are told, and no key that the schema does not name: the
+sentence leaves the vehicle, and what was not declared is to stay there.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +77,9 @@ def misfit(schema: Schema, seen: Any, tree: Tree) -> str:
         here = near[0]
     while path and path[-1] == MARK:  # bytes are nothing to look into
         path.pop()
-    where = "".join(f"/{_clean(str(step), 40)}" for step in path[:12])
+    known = _names(schema)
+    told = (str(s) if isinstance(s, int) or s in known else "*" for s in path[:12])
+    where = "".join(f"/{_clean(step, 40)}" for step in told)
     found = _found(at(tree, path))
     place = f"at {where[:80]}" if where else "the value"
     return f"{place}: expected {_clean(expected, 100)}, found {_clean(found, 90)}"[:MAX_SENTENCE]
@@ -135,8 +141,9 @@ def _expected(error: Any, parent: Any, root: Schema, seen: Any) -> str:
     if keyword == "required":
         return f"the key {error.kind.property!r}"
     if keyword == "additionalProperties":
-        names = ", ".join(repr(name) for name in error.kind.unexpected[:5])
-        return f"no key but those of {title or 'the schema'} (not {names})"
+        return (
+            f"no key but those of {title or 'the schema'} (not {len(error.kind.unexpected)} more)"
+        )
     if keyword == "falseSchema" and error.instance_path[-1:] == [MARK]:
         return "a dict"
     if keyword == "falseSchema" and error.evaluation_path[-1:] == ["additionalProperties"]:
@@ -200,37 +207,46 @@ def _kinds(schema: Any, root: Schema) -> frozenset[str]:
     return frozenset(named | {"integer"} if "number" in named else named)
 
 
+def _names(schema: Any) -> set[str]:
+    """Every key that a schema names."""
+    names: set[str] = set()
+    parts = [schema]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            names.update(part.get("properties", ()))
+            names.update(n for n in part.get("required", ()) if isinstance(n, str))
+            parts += part.values()
+        elif isinstance(part, list):
+            parts += part
+    return names
+
+
 def _found(node: Tree) -> str:
-    """What a node of a tree is, in few words."""
+    """What a node of a tree is: its kind and size."""
     if isinstance(node, dict) and len(node) == 1:
         ((mark, inner),) = node.items()
         if mark == "~f":
-            return f"the float {inner}"
+            return "an infinite float" if "inf" in inner else "a float that is no number"
         if mark == "~a" and not inner[1]:  # one element
-            words = {"b": "bool", "i": "int", "u": "int", "f": "float", "c": "complex number"}
-            return f"the {words[inner[0][1]]} {_number(*inner)}"
+            words = {"b": "a bool", "i": "an int", "u": "an int", "f": "a float"}
+            return words.get(inner[0][1], "a complex number")
         if mark == "~a":
             return f"an array of {inner[0].lstrip('<|')} with the shape {tuple(inner[1])}"
         if mark == "~t":
             return f"a tuple of {len(inner)}"
         if mark == "~d":
-            return f"a dict with the key {inner[0]!r}"
+            return "a dict of 1 key"
     if isinstance(node, dict):
-        names = ", ".join(repr(name[:30]) for name in list(node)[:5])
-        return f"a dict with the keys {names}" if node else "an empty dict"
+        return f"a dict of {len(node)} key{'' if len(node) == 1 else 's'}"
     if isinstance(node, list):
         return f"a list of {len(node)}"
     if isinstance(node, bytes):
         return f"{len(node)} bytes"
     if isinstance(node, str):
-        return f"the str {node[:40]!r}" + (f"... of {len(node)}" if len(node) > 40 else "")
-    return "None" if node is None else f"the {type(node).__name__} {node}"
-
-
-def _number(dtype: str, _shape: list[int], data: bytes) -> Any:
-    import numpy as np
-
-    return np.frombuffer(data, dtype)[0]
+        return f"a str of length {len(node)}"
+    words = {"NoneType": "None", "bool": "a bool", "int": "an int", "float": "a float"}
+    return words[type(node).__name__]
 
 
 def _clean(text: str, most: int) -> str:

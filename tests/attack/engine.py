@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import docker
-from docker.errors import DockerException
+from docker.errors import APIError, DockerException
 
 from tests.conftest import missing, until
 
@@ -97,9 +97,13 @@ class OwnEngine:
     def is_busy(self, *, seen_within: bool) -> bool:
         """True if a module runs in one of its containers, if one can see within from here."""
         with closing(self._client()) as client:
-            running = client.api.containers()
-            least = 2 if seen_within else 0  # the supervisor, and what it forked for the call
-            return any(len(client.api.top(c["Id"])["Processes"]) >= least for c in running)
+            for container in client.api.containers():
+                with suppress(APIError):  # it has ended by now
+                    processes = client.api.top(container["Id"])["Processes"]
+                    # The supervisor, and what it has forked for the call.
+                    if len(processes) > 1 or not seen_within:
+                        return True
+        return False
 
     def _client(self) -> docker.DockerClient:
         return docker.DockerClient(self.url, timeout=30)
