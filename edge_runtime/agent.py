@@ -87,18 +87,20 @@ class Agent:
         self._side = Side.ONBOARD if settings.role == "vehicles" else Side.OFFBOARD
         self._modules = ModuleStore(settings.folder / "modules" / self._side.value, self._side)
         admission = Admission(settings.rules)
-        self._runner = Runner(
-            source=source,
-            modules=self._modules,
-            sandbox=sandbox,
-            admission=admission,
-            calls=settings.calls,
-        )
         self._sandbox, self._environments, self._workshop = sandbox, environments, workshop
         self._reporter = Reporter(topics.reports(settings.role, settings.name))
         self._installer = Installer(
             self._modules, sandbox, admission, self._reporter, environments, self._start
         )
+        self._runner = Runner(
+            source=source,
+            modules=self._modules,
+            sandbox=sandbox,
+            admission=admission,
+            environment=self._installer.prepare,
+            calls=settings.calls,
+        )
+        self._modules.missing = lambda user, name: self._start("ask", self._ask(user, name))
         self._installer.on_environment(lambda: self._start("presence", self._announce()))
         self._session = _SessionCounter(settings.folder / "session")
         self._stopping = False
@@ -153,6 +155,22 @@ class Agent:
             goodbye = Presence(online=False, session=self._session.current)
             async with asyncio.timeout(2):
                 await self._publish_presence(goodbye)
+
+    def _in_use(self) -> set[str]:
+        """The environments of the modules that are used; those that are not are removed first."""
+        for module in self._modules.forget_unused(self._environments.keep_s):
+            log.info("removed %s of %s, which nobody used", module.name, module.user_id)
+        return self._modules.environments()
+
+    async def _ask(self, user: str, name: str) -> None:
+        """A module is wanted that is not here: it may have been removed; the broker has it."""
+        topic = (
+            topics.modules(self._settings.name, user, name)
+            if self._side is Side.ONBOARD
+            else topics.offboard_modules(user, name)
+        )
+        with suppress(LinkError, TimeoutError):  # a new connection brings them all
+            await self._link.ask_again(topic)
 
     # --- presence -----------------------------------------------------------------------------
 
@@ -278,7 +296,6 @@ class Agent:
 
     async def _verify(self, order: VerifyOrder) -> None:
         try:
-            await self._installer.prepare(order.module, lambda _: None)
             verdict = await self._runner.verify(order)
         except OodidaError as problem:
             verdict = Verdict(ok=False, code=problem.code, reason=problem.message[:4000])

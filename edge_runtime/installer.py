@@ -67,7 +67,7 @@ class Installer:
             await self.prepare(module, lambda told: self._report(module, "pending", told))
             self._keep(module, admitted.limits, admitted.lowered)
 
-    async def prepare(self, module: Module, tell: Callable[[str], None]) -> None:
+    async def prepare(self, module: Module, tell: Callable[[str], None] = lambda _: None) -> None:
         """Make a module's environment available. Raises EnvironmentRefused if it cannot be."""
         if module.image is None:
             return

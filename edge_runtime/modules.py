@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: Between user and module name in a file's name. No name holds it, so no two files can meet.
 SEPARATOR: Final = "@"
+#: How often it is noted that a module is used, in seconds.
+TOUCH_S: Final = 3600.0
 
 
 class ModuleStore:
@@ -32,6 +37,8 @@ class ModuleStore:
         self._modules: dict[tuple[str, str], Module] = {}
         self._refused: dict[tuple[str, str], tuple[int, str]] = {}
         self._changed = asyncio.Event()
+        #: Told of a module that is waited for and is not here.
+        self.missing: Callable[[str, str], None] = lambda _user, _name: None
         folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(folder.glob(f"*{SEPARATOR}*.json")):
             module = self._read(path)
@@ -41,6 +48,29 @@ class ModuleStore:
     def get(self, user: str, name: str) -> Module | None:
         """The newest generation, if there is any."""
         return self._modules.get((user, name))
+
+    def touch(self, user: str, name: str) -> None:
+        """Note that a module is used: the time of its file says when it was used last."""
+        module, now = self.get(user, name), time.time()
+        if module is not None:
+            path = self.path(user, name).with_suffix(".json")
+            with contextlib.suppress(OSError):  # a full or broken disk must not end a task
+                if not 0 <= now - path.stat().st_mtime < TOUCH_S:
+                    os.utime(path, (now, now))
+
+    def forget_unused(self, keep_s: float) -> list[Module]:
+        """Remove the modules that nobody has used for so long; what is asked for comes again."""
+        now, gone = time.time(), []
+        for (user, name), module in list(self._modules.items()):
+            path = self.path(user, name)
+            with contextlib.suppress(OSError):
+                if now - path.with_suffix(".json").stat().st_mtime > keep_s:
+                    # The facts go first: without them a source is not taken over.
+                    path.with_suffix(".json").unlink()
+                    path.unlink(missing_ok=True)
+                    del self._modules[user, name]
+                    gone.append(module)
+        return gone
 
     def environments(self) -> set[str]:
         """The environments of the modules that are here."""
@@ -67,6 +97,9 @@ class ModuleStore:
 
         Raises ModuleRefused if the one that came cannot be run here.
         """
+        if self.get(user, name) is None:
+            self.missing(user, name)
+        self.touch(user, name)
         while True:
             changed = self._changed
             module = self.get(user, name)

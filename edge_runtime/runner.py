@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -59,10 +59,11 @@ class Runner:
         modules: ModuleStore,
         sandbox: Sandbox,
         admission: Admission,
+        environment: Callable[[Module], Awaitable[None]],
         calls: int,
     ) -> None:
         self._source, self._modules = source, modules
-        self._sandbox, self._admission = sandbox, admission
+        self._sandbox, self._admission, self._environment = sandbox, admission, environment
         self._sessions = Sessions(sandbox)
         self._threads = ThreadPoolExecutor(calls, thread_name_prefix="call")
 
@@ -107,6 +108,7 @@ class Runner:
         admitted = await asyncio.to_thread(self._admission.admit, module)
         if isinstance(admitted, Verdict):
             return admitted
+        await self._environment(module)
         call = Call(
             source=module.source,
             environment=module.environment,
@@ -135,6 +137,7 @@ class Runner:
         admitted = await asyncio.to_thread(self._admission.admit, module)
         if isinstance(admitted, Verdict):  # the rules here have changed since it came
             raise ModuleRefused(f"{admitted.place}{admitted.reason}")
+        await self._environment(module)
         call = Call(
             source=module.source,
             environment=module.environment,

@@ -182,6 +182,11 @@ class Link:
             raise NotConnected
         await self._connection.publish(message)
 
+    async def ask_again(self, topic: str) -> None:
+        """Have a topic's retained message delivered once more. Without a connection it will be."""
+        if self._connection is not None and self.connected:
+            await self._connection.subscribe([topic])
+
     async def receive(self) -> Incoming:
         """The next message."""
         return await self._inbox.get()

@@ -41,7 +41,7 @@ class Keeper:
     def __init__(self, folder: Path, *, keep_days: float = KEEP_DAYS) -> None:
         self._store = ImageStore()
         self._usage = Usage(folder / "environments.json")
-        self._keep_s = keep_days * DAY_S
+        self.keep_s = keep_days * DAY_S
         self._coming: dict[str, asyncio.Task[str]] = {}
         self._told: dict[str, list[Callable[[str], None]]] = {}
 
@@ -131,7 +131,7 @@ class Keeper:
                     self._usage,
                     {*in_use(), *self._coming},
                     time.time(),
-                    self._keep_s,
+                    self.keep_s,
                 )
                 for environment in removed:
                     log.info("removed the environment %s, which nobody used", environment[:12])

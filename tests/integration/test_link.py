@@ -183,3 +183,19 @@ def test_no_broker_is_one_clear_error() -> None:
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(BadRequest, match="broker address"):
         parse_url(url)
+
+
+def test_a_retained_message_can_be_had_once_more(broker: str) -> None:
+    where = topic()
+
+    async def scenario() -> None:
+        async with Link(broker, new_id(), subscriptions=[where]) as link:
+            await link.publish(Outgoing(where, b"kept", retain=True))
+            (await link.receive()).acknowledge()
+            await link.ask_again(where)
+            again = await link.receive()
+            again.acknowledge()
+            assert (again.topic, again.payload) == (where, b"kept")
+            await link.publish(Outgoing(where, b"", retain=True))
+
+    run(scenario)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 import uuid
 from pathlib import Path
 
@@ -71,3 +73,37 @@ def test_waiting_ends_with_the_generation_that_is_asked_for(tmp_path: Path) -> N
         return await waiting
 
     assert asyncio.run(scenario()) == module(3)
+
+
+def used(folder: Path, name: str, seconds_ago: float) -> None:
+    path = folder / f"ada@{name}.json"
+    os.utime(path, (time.time() - seconds_ago,) * 2)
+
+
+def test_what_nobody_has_used_for_long_is_removed_and_what_is_used_stays(tmp_path: Path) -> None:
+    store = ModuleStore(tmp_path, Side.ONBOARD)
+    for name in ("old", "used", "new"):
+        store.put(module(name=name))
+    used(tmp_path, "old", 100_000)
+    used(tmp_path, "used", 100_000)
+    asyncio.run(store.wait("ada", "used", 1))
+    assert [m.name for m in store.forget_unused(keep_s=90_000)] == ["old"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "ada@new.json", "ada@new.py", "ada@used.json", "ada@used.py",
+    ]  # fmt: skip
+    assert store.get("ada", "old") is None
+    assert ModuleStore(tmp_path, Side.ONBOARD).get("ada", "old") is None
+
+
+def test_what_was_removed_is_asked_for_when_it_is_wanted_again(tmp_path: Path) -> None:
+    store = ModuleStore(tmp_path, Side.ONBOARD)
+    asked = []
+
+    def missing(user: str, name: str) -> None:
+        asked.append((user, name))
+        store.put(module(generation=3))  # as the broker delivers it
+
+    store.missing = missing
+    assert asyncio.run(store.wait("ada", "m", 2)).generation == 3
+    assert asyncio.run(store.wait("ada", "m", 2)).generation == 3
+    assert asked == [("ada", "m")]
