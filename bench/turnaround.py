@@ -19,30 +19,36 @@ import docker
 import oodida
 from bench._measure import MODULE, print_figures, spread
 
+#: A used container is removed after a second, and replaced before that.
+STEADY_S = 2.0
+VEHICLES = ("car-1", "car-2", "car-3")
+OWNERS = ("worker-worker-1", *(f"vehicle-{name}" for name in VEHICLES))
 
-def wait_until_ready(engine: docker.APIClient, edges: int) -> None:
-    """Wait until each edge runtime has an idle container, and what has ended is removed."""
-    while True:
-        found = engine.containers(all=True, filters={"label": "io.oodida.instance"})
-        states = [container["State"] for container in found]
-        if len(states) >= edges and set(states) == {"running"}:
-            break
+
+def wait_until_ready(engine: docker.APIClient) -> None:
+    """Wait until worker and vehicles have their containers ready, and what was used is removed."""
+    seen, since = None, time.monotonic()
+    while seen is None or time.monotonic() - since < STEADY_S:
+        now = []
+        for owner in OWNERS:
+            wanted = {"label": f"io.oodida.owner={owner}"}
+            now.append({(c["Id"], c["State"]) for c in engine.containers(all=True, filters=wanted)})
+        if now != seen or not all(now) or any(s != "running" for each in now for _, s in each):
+            seen, since = now, time.monotonic()
         time.sleep(0.1)
-    time.sleep(0.5)  # what was started last is up, and the engine has nothing left to do
 
 
 def main(rounds: int) -> None:
     """Measure so many rounds, after one that warms the caches up."""
     source = MODULE.read_text()
     total, deploying, running = [], [], []
-    vehicles = ("car-1", "car-2", "car-3")
     with (
         contextlib.closing(docker.APIClient(version="auto")) as engine,
-        oodida.local(dict.fromkeys(vehicles)) as fleet,
+        oodida.local(dict.fromkeys(VEHICLES)) as fleet,
     ):
         for number in range(rounds + 1):
             changed = source.replace("LIMIT = 1.5", f"LIMIT = {1.5 + number / 1000}")
-            wait_until_ready(engine, len(vehicles) + 1)
+            wait_until_ready(engine)
             started = time.perf_counter()
             deployment = fleet.deploy(changed, name="module")
             deployed = time.perf_counter()

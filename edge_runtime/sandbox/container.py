@@ -57,13 +57,11 @@ class Container:
         """True if the guest waits for a call, as far as can be told from here."""
         return self._conversation.quiet
 
-    def exchange(
-        self, request: bytes, limits: Limits, cancelled: Cancelled, *, last: bool
-    ) -> tuple[Seen, str]:
+    def exchange(self, request: bytes, limits: Limits, cancelled: Cancelled) -> tuple[Seen, str]:
         """Hold one call: what was seen, and what was printed. Raises EngineFailure."""
-        seen = self._conversation.exchange(request, limits, last, cancelled)
+        seen = self._conversation.exchange(request, limits, cancelled)
         printed = self._conversation.printed.text()
-        return self._ended(seen, goes_on=not last and seen.report is not None), printed
+        return self._ended(seen, goes_on=seen.report is not None), printed
 
     def wait_up(self, cancelled: Cancelled) -> None:
         """Wait until the guest is up. Raises NotUp."""
@@ -89,8 +87,7 @@ class Container:
 
     def discard(self) -> None:
         """Have it removed, soon."""
-        self._conversation.close()
-        self._reaper.take(self.name)
+        self._reaper.take(self.name, self._conversation.close)
 
 
 class Containers:

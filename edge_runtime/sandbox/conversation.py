@@ -67,12 +67,12 @@ class Conversation:
         stop = Stop.LATE if stop in (Stop.TIME, Stop.OUTPUT) else stop
         return Seen(None, stop, self.printed.text()[-1000:])
 
-    def exchange(self, request: bytes, limits: Limits, last: bool, cancelled: Cancelled) -> Seen:
+    def exchange(self, request: bytes, limits: Limits, cancelled: Cancelled) -> Seen:
         """Hold one call; return what was seen, when there is an end of whatever kind."""
         answer, output = settings.answer_size(limits), limits.output_kb * 1024
         self.printed, self._output = Printed(KEPT), output
         self._frames.expect(answer + _REPORT)
-        numbers = json.dumps([limits.time_s, limits.cpu_s, output, answer, last])
+        numbers = json.dumps([limits.time_s, limits.cpu_s, output, answer])
         frames = framed(numbers.encode()) + framed(request)
         try:
             stop = self._send(frames, cancelled) or self._listen(limits, cancelled)

@@ -7,15 +7,17 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from edge_runtime.sandbox.engine import EngineFailure, Engines, Found, label
 
 log = logging.getLogger(__name__)
 
-#: How long an ended container is left lying, in seconds. Removing one takes the engine nearly as
-#: long as starting one; in a moment it is in nobody's way, neither here nor in the next vehicle.
+#: How long a container is left alone after its last call, in seconds. Its end and its removal take
+#: the engine nearly as long as its start; in a moment they are in nobody's way, neither here nor in
+#: the next vehicle. Until then nothing of the call is left in it but the guest, which waits.
 DELAY_S: Final = 1.0
 _TRIES: Final = 3
 _PAUSE_S: Final = 0.5
@@ -42,24 +44,36 @@ def is_alive(mark: str) -> bool:
         return False
 
 
+class _Taken(NamedTuple):
+    due: float
+    name: str
+    close: Callable[[], None]
+
+
 class Reaper:
     """Removes containers in a thread of its own, so that no caller waits for it."""
 
     def __init__(self, engines: Engines, owner: str, instance: str) -> None:
         self._engines, self._owner, self._instance = engines, owner, instance
-        self._names: queue.SimpleQueue[tuple[float, str] | None] = queue.SimpleQueue()
+        self._taken: queue.SimpleQueue[_Taken | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="sandbox-reaper", daemon=True)
         self._thread.start()
 
-    def take(self, name: str) -> None:
-        """Remove this container soon. It may never have come to be."""
-        self._names.put((time.monotonic() + DELAY_S, name))
+    def take(self, name: str, close: Callable[[], None] = lambda: None) -> None:
+        """Remove this container soon. It may never have come to be.
+
+        ``close`` lets our connection to it go, and with it the guest that reads from it.
+        """
+        if self._thread.is_alive():
+            self._taken.put(_Taken(time.monotonic() + DELAY_S, name, close))
+        else:  # all of this instance is gone already
+            close()
 
     def close(self) -> None:
         """Remove what is left of this instance, and return when all of it is gone."""
         self._stopping.set()
-        self._names.put(None)
+        self._taken.put(None)
         self._thread.join()
         try:
             with self._engines.borrow() as engine:
@@ -70,10 +84,10 @@ class Reaper:
 
     def _work(self) -> None:
         self._reap_leftovers()
-        while (taken := self._names.get()) is not None:
-            due, name = taken
-            self._stopping.wait(max(0.0, due - time.monotonic()))
-            self._remove(name)
+        while (taken := self._taken.get()) is not None:
+            self._stopping.wait(max(0.0, taken.due - time.monotonic()))
+            taken.close()
+            self._remove(taken.name)
 
     def _remove(self, name: str) -> None:
         for remaining in reversed(range(_TRIES)):

@@ -93,7 +93,7 @@ class Session:
             if self._container is None or not self._container.quiet:
                 self._let_go()
                 self._container = self._take(source, given_up)
-            said = self._container.exchange(request, self._limits, given_up, last=self._once)
+            said = self._container.exchange(request, self._limits, given_up)
             if not self._once and is_blank(said[0]):
                 return said
             self._let_go()

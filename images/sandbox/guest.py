@@ -3,7 +3,7 @@
     guest [LIBRARY...]
 
 It is process 1 of the container and only supervises. The libraries are imported, then an empty
-frame says that all is up, then calls are served until one is said to be the last or the input ends.
+frame says that all is up, then calls are served until the input ends or the container is removed.
 A call comes as two frames, its limits and its request; a frame is four bytes of length and as many
 bytes. A forked child loads and calls the module (`module_side.py`); what it prints and what it
 answers come through private pipes, so that nothing that a module writes to a descriptor can pass
@@ -52,11 +52,11 @@ def main(libraries: list[str]) -> None:
     # A module that sends us a signal must find no handler; Python installs one for this.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    supervisor, last = _Supervisor(), False
+    supervisor = _Supervisor()
     gc.freeze()  # what is loaded by now is shared with the children, not copied by their collectors
     _write(1, bytes(4))
-    while not last and (limits := _read_frame()) and (request := _read_frame()):
-        time_s, cpu_s, output, answer, last = json.loads(limits)
+    while (limits := _read_frame()) and (request := _read_frame()):
+        time_s, cpu_s, output, answer = json.loads(limits)
         supervisor.begin(time_s, output, answer)
         report = supervisor.serve(request, cpu_s)
         _write(1, len(report).to_bytes(4, "big") + report)

@@ -24,7 +24,7 @@ ISOLATIONS: Final = ("call", "assignment")
 SMALL = Limits(time_s=20.0, cpu_s=15, memory_mb=96, processes=24, output_kb=16, scratch_mb=4)
 #: What all owners of this test run begin with; so what others do on this engine is not ours.
 RUN: Final = f"test-{secrets.token_hex(4)}"
-#: The key of the label of containers that may outlive a call.
+#: The key of the label of containers that may outlive a call; its value is the way.
 SESSION_LABEL: Final = "session"
 GVISOR: Final = "runsc"
 #: Processes and threads that gVisor's own kernel takes: they count as the container's, so that
@@ -112,7 +112,7 @@ class Rig:
             return session
         if session is not None:
             session.close()
-        session = self.sandbox.open_session(environment, limits, {SESSION_LABEL: "test"})
+        session = self.sandbox.open_session(environment, limits, {SESSION_LABEL: str(self.way)})
         self._mine.key, self._mine.session = (environment, limits), session
         with self._lock:
             self._open.append(session)

@@ -78,13 +78,13 @@ def hold(
 ) -> tuple[Seen, Conversation]:
     talk = Conversation(attached, lambda: running)
     seen = talk.wait_up(lambda: cancelled)
-    return seen or talk.exchange(b"request", LIMITS, True, lambda: cancelled), talk
+    return seen or talk.exchange(b"request", LIMITS, lambda: cancelled), talk
 
 
 def test_request_and_report() -> None:
     attached = Scripted([UP, None, err(b"hello"), out(framed(report(printed=5)))], takes=3)
     seen, talk = hold(attached)
-    numbers = json.dumps([0.01, 5, 1024, answer_size(LIMITS), True]).encode()
+    numbers = json.dumps([0.01, 5, 1024, answer_size(LIMITS)]).encode()
     assert attached.sent == framed(numbers) + framed(b"request")
     assert seen == Seen(report(printed=5))
     assert talk.printed.text() == "hello"
@@ -131,7 +131,7 @@ def test_connection_that_breaks_while_it_is_sent_to() -> None:
 def test_cancelled() -> None:
     assert hold(Scripted(silence()), cancelled=True)[0].stop is Stop.CANCELLED
     talk = Conversation(Scripted(silence()), lambda: True)
-    assert talk.exchange(b"", LIMITS, True, lambda: True).stop is Stop.CANCELLED
+    assert talk.exchange(b"", LIMITS, lambda: True).stop is Stop.CANCELLED
 
 
 def test_one_call_after_the_other() -> None:
@@ -145,7 +145,7 @@ def test_one_call_after_the_other() -> None:
     talk = Conversation(Scripted(script), lambda: True)
     assert talk.wait_up(lambda: False) is None
     for printed in ("one", "two!"):
-        seen = talk.exchange(b"request", LIMITS, False, lambda: False)
+        seen = talk.exchange(b"request", LIMITS, lambda: False)
         assert seen.report is not None
         assert talk.printed.text() == printed
 
@@ -154,7 +154,7 @@ def test_what_comes_between_calls_is_not_taken_for_an_answer() -> None:
     early = UP + out(framed(report())) + out(framed(report()))
     talk = Conversation(Scripted([UP, early]), lambda: True)
     assert talk.wait_up(lambda: False) is None
-    assert talk.exchange(b"request", LIMITS, False, lambda: False).stop is Stop.BROKEN
+    assert talk.exchange(b"request", LIMITS, lambda: False).stop is Stop.BROKEN
 
 
 def test_output_over_the_budget() -> None:
