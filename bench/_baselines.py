@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import multiprocessing
 import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from multiprocessing.connection import Connection
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import docker
 
@@ -21,7 +17,7 @@ from edge_runtime.sandbox import settings
 from protocol.limits import Limits
 
 #: Reads a line of JSON with source and argument, and prints the result.
-_IN_CONTAINER = """
+_IN_CONTAINER: Final = """
 import json, sys
 sys.path.append("/oodida/lib")
 source, argument = json.loads(sys.stdin.readline())
@@ -29,55 +25,60 @@ module = {}
 exec(compile(source, "custom_code.py", "exec"), module)
 print(json.dumps(module["custom_code"](argument)))
 """
+_SPAWNING: Final = Path(__file__).with_name("_spawning.txt")
 
 
-def spawned(source: str, argument: Any, folder: Path) -> Callable[[], Any]:
-    """The paper's mechanism: write the module's file, spawn a process, import and reload it there.
-
-    Returns what does it once, and returns the result.
-    """
-    spawn = multiprocessing.get_context("spawn")
-
-    def call() -> Any:
-        (folder / "custom_module.py").write_text(source)
-        ours, theirs = spawn.Pipe()
-        process = spawn.Process(target=_in_process, args=(str(folder), argument, theirs))
-        process.start()
-        theirs.close()
-        result = ours.recv()
-        process.join()
-        process.close()
-        return result
-
-    return call
+def _command(image: str, program: str) -> list[str]:
+    command = ["docker", "run", "--rm", "--interactive", "--network=none"]
+    return [*command, "--entrypoint=/usr/bin/python3", image, "-c", program]
 
 
-def _in_process(folder: str, argument: Any, pipe: Connection) -> None:
-    sys.path.insert(0, folder)
-    module = importlib.reload(importlib.import_module("custom_module"))
-    pipe.send(module.custom_code(argument))
+@contextmanager
+def spawning(image: str, source: str, argument: Any) -> Iterator[Callable[[], tuple[float, Any]]]:
+    """Gives what spawns a process with the module once: the seconds it took, and the result."""
+    line = json.dumps([source, argument]) + "\n"
+    with subprocess.Popen(
+        _command(image, _SPAWNING.read_text()),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+
+        def call() -> tuple[float, Any]:
+            if process.stdin is None or process.stdout is None:
+                raise RuntimeError("no pipes")
+            process.stdin.write(line)
+            process.stdin.flush()
+            seconds, result = json.loads(process.stdout.readline())
+            return float(seconds), result
+
+        yield call
+        if process.stdin is not None:
+            process.stdin.close()
 
 
 def docker_run(image: str, source: str, argument: Any) -> Callable[[], Any]:
     """One container by hand, with the command line's own start, end and removal."""
-    command = ["docker", "run", "--rm", "--interactive", "--network=none"]
-    command += ["--entrypoint=/usr/bin/python3", image, "-c", _IN_CONTAINER]
     line = json.dumps([source, argument]) + "\n"
 
     def call() -> Any:
+        command = _command(image, _IN_CONTAINER)
         done = subprocess.run(command, input=line, capture_output=True, text=True, check=True)
         return json.loads(done.stdout)
 
     return call
 
 
-def bare_engine(image: str, containers: int, at_once: int) -> float:
+def bare_engine(image: str, containers: int, at_once: int, *, trivial: bool) -> float:
     """Containers a second that the engine creates, starts, waits for and removes.
 
-    They have every setting of ours and an interpreter that does nothing.
+    They have every setting of ours and no call: the program that ours run comes up and ends, or
+    with ``trivial`` an interpreter that does nothing.
     """
     body = settings.container(settings.Shape.of(image, Limits()), [], {"io.oodida.bench": "bare"})
-    body |= {"Entrypoint": ["/usr/bin/python3", "-I", "-S", "-c", "pass"], "OpenStdin": False}
+    body["OpenStdin"] = False  # the program finds its input ended
+    if trivial:
+        body["Entrypoint"] = ["/usr/bin/python3", "-I", "-S", "-c", "pass"]
 
     def one(number: int) -> None:
         with closing(docker.APIClient(version="auto", timeout=60)) as client:

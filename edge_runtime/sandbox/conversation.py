@@ -25,6 +25,8 @@ _STALLED: Final = 10
 LAST_WORDS_S: Final = 1.0
 #: Bytes of what was printed that are kept; with the note on what was not they fit an outcome.
 KEPT: Final = 16_000
+#: How long a guest that is asked to end may take, in seconds.
+END_S: Final = 0.5
 #: What the supervisor's line may take beside the answer, in bytes.
 _REPORT: Final = 4096
 
@@ -52,7 +54,12 @@ class Conversation:
         return self._attached.quiet
 
     def close(self) -> None:
-        """Let the streams go."""
+        """Ask the guest to end, and let the streams go when it has, or takes too long."""
+        self._attached.send(memoryview(framed(b"")), TICK_S)
+        deadline = time.monotonic() + END_S
+        while (left := deadline - time.monotonic()) > 0:
+            if self._attached.receive(left) == b"":
+                break
         self._attached.close()
 
     def wait_up(self, cancelled: Cancelled) -> Seen | None:

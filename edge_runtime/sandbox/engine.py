@@ -132,6 +132,11 @@ class Engine:
             stats = self._client.stats(name, stream=False, one_shot=True)["memory_stats"]
         return int(stats.get("usage", 0)) - int(stats.get("stats", {}).get("inactive_file", 0))
 
+    def await_end(self, name: str, timeout_s: int) -> None:
+        """Return when a container has ended, or after so many seconds."""
+        with suppress(EngineFailure), _translated("wait for a container"):
+            self._client.wait(name, timeout=timeout_s)
+
     def kill(self, name: str) -> None:
         """End a container at once. One that has ended or is gone is fine."""
         from docker.errors import APIError

@@ -19,6 +19,10 @@ log = logging.getLogger(__name__)
 #: the engine nearly as long as its start; in a moment they are in nobody's way, neither here nor in
 #: the next vehicle. Until then nothing of the call is left in it but the guest, which waits.
 DELAY_S: Final = 1.0
+#: How long the engine may take to see that a container has ended by itself, in seconds.
+END_S: Final = 1
+#: How many are removed at once: as many as may start at once, or they would pile up.
+AT_ONCE: Final = 4
 _TRIES: Final = 3
 _PAUSE_S: Final = 0.5
 
@@ -51,21 +55,25 @@ class _Taken(NamedTuple):
 
 
 class Reaper:
-    """Removes containers in a thread of its own, so that no caller waits for it."""
+    """Removes containers in threads of its own, so that no caller waits for it."""
 
     def __init__(self, engines: Engines, owner: str, instance: str) -> None:
         self._engines, self._owner, self._instance = engines, owner, instance
         self._taken: queue.SimpleQueue[_Taken | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="sandbox-reaper", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, args=(n == 0,), name="sandbox-reaper", daemon=True)
+            for n in range(AT_ONCE)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def take(self, name: str, close: Callable[[], None] = lambda: None) -> None:
         """Remove this container soon. It may never have come to be.
 
         ``close`` lets our connection to it go, and with it the guest that reads from it.
         """
-        if self._thread.is_alive():
+        if any(thread.is_alive() for thread in self._threads):
             self._taken.put(_Taken(time.monotonic() + DELAY_S, name, close))
         else:  # all of this instance is gone already
             close()
@@ -73,8 +81,10 @@ class Reaper:
     def close(self) -> None:
         """Remove what is left of this instance, and return when all of it is gone."""
         self._stopping.set()
-        self._taken.put(None)
-        self._thread.join()
+        for _ in self._threads:
+            self._taken.put(None)
+        for thread in self._threads:
+            thread.join()
         try:
             with self._engines.borrow() as engine:
                 for found in engine.find(instance=self._instance):
@@ -82,17 +92,19 @@ class Reaper:
         except EngineFailure as problem:
             log.warning("containers may be left until the next start: %s", problem)
 
-    def _work(self) -> None:
-        self._reap_leftovers()
+    def _work(self, leftovers_too: bool) -> None:
+        if leftovers_too:
+            self._reap_leftovers()
         while (taken := self._taken.get()) is not None:
             self._stopping.wait(max(0.0, taken.due - time.monotonic()))
-            taken.close()
+            taken.close()  # a guest that ends by itself saves the engine the killing of it
             self._remove(taken.name)
 
     def _remove(self, name: str) -> None:
         for remaining in reversed(range(_TRIES)):
             try:
                 with self._engines.borrow() as engine:
+                    engine.await_end(name, END_S)
                     engine.remove(name)
                 return
             except EngineFailure as problem:
