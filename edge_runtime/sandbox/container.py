@@ -130,7 +130,8 @@ class Containers:
         try:
             with self._turn(cancelled), self._engines.borrow() as engine:
                 engine.create(name, body)
-                talk = Conversation(engine.attach(name), lambda: self._runs(name))
+                processes = settings.guest_processes(shape, self._runtime)
+                talk = Conversation(engine.attach(name), lambda: self._runs(name), processes)
                 container = Container(name, wanted, talk, self._engines, self._reaper)
                 engine.start(name)
                 container.wait_up(cancelled)

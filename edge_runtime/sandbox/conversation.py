@@ -38,13 +38,14 @@ class Conversation:
 
     Args:
         attached: the streams.
+        processes: how many a call may have, where the guest has to see to it; 0 where it has not.
         running: asks the engine whether the container runs: a connection on which there is still
             something to send does not end with the container.
     """
 
-    def __init__(self, attached: Attached, running: Callable[[], bool]) -> None:
+    def __init__(self, attached: Attached, running: Callable[[], bool], processes: int = 0) -> None:
         self.printed = Printed(KEPT)  # by the call that is held now, or was held last
-        self._attached, self._running = attached, running
+        self._attached, self._running, self._processes = attached, running, processes
         self._streams, self._frames = Demultiplexer(), Frames()
         self._output = KEPT  # bytes that may be printed now
 
@@ -79,7 +80,7 @@ class Conversation:
         answer, output = settings.answer_size(limits), limits.output_kb * 1024
         self.printed, self._output = Printed(KEPT), output
         self._frames.expect(answer + _REPORT)
-        numbers = json.dumps([limits.time_s, limits.cpu_s, output, answer])
+        numbers = json.dumps([limits.time_s, limits.cpu_s, output, answer, self._processes])
         frames = framed(numbers.encode()) + framed(request)
         try:
             stop = self._send(frames, cancelled) or self._listen(limits, cancelled)

@@ -39,6 +39,28 @@ class Shape(NamedTuple):
         return cls(image, *(getattr(limits, name) for name in cls._fields[1:]))
 
 
+def is_gvisor(runtime: str | None) -> bool:
+    """True for gVisor's runtime, `runsc`, under whatever ending its name was registered."""
+    return runtime is not None and runtime.startswith("runsc")
+
+
+def pids_limit(shape: Shape, runtime: str | None) -> int:
+    """How many processes and threads the host counts at most.
+
+    gVisor's kernel is a process of the host with some 50 threads, and runs each process of the
+    guest in several more; the guest's own are then limited from within (`guest_processes`).
+    """
+    return 64 + 6 * shape.processes if is_gvisor(runtime) else shape.processes
+
+
+def guest_processes(shape: Shape, runtime: str | None) -> int:
+    """How many processes the guest itself allows; 0 where the host's count is the limit.
+
+    The kernel's own limit counts by account, and all containers of the host share one.
+    """
+    return shape.processes if is_gvisor(runtime) else 0
+
+
 def answer_size(limits: Limits) -> int:
     """How many bytes an answer may have on the pipe.
 
@@ -71,7 +93,7 @@ def container(
         "NetworkMode": "none",
         "IpcMode": "none",  # no /dev/shm
         "Tmpfs": {"/tmp": f"{scratch},noexec,nosuid,nodev"},  # noqa: S108 - inside the container
-        "PidsLimit": shape.processes,
+        "PidsLimit": pids_limit(shape, runtime),
         "Memory": memory,
         "MemorySwap": memory,  # memory and swap together: no swap
         "NanoCpus": int(shape.cpus * 1e9),

@@ -56,9 +56,9 @@ def main(libraries: list[str]) -> None:
     gc.freeze()  # what is loaded by now is shared with the children, not copied by their collectors
     _write(1, bytes(4))
     while (limits := _read_frame()) and (request := _read_frame()):
-        time_s, cpu_s, output, answer = json.loads(limits)
+        time_s, cpu_s, output, answer, processes = json.loads(limits)
         supervisor.begin(time_s, output, answer)
-        report = supervisor.serve(request, cpu_s)
+        report = supervisor.serve(request, cpu_s, processes)
         _write(1, len(report).to_bytes(4, "big") + report)
 
 
@@ -105,13 +105,13 @@ class _Supervisor:
         self.status: int | None = None  # as waitpid gives it
         self.cpu_s = 0.0
 
-    def serve(self, request: bytes, cpu_s: int) -> bytes:
+    def serve(self, request: bytes, cpu_s: int, processes: int) -> bytes:
         """Run the call in a child; return the report."""
         pipes = [os.pipe() for _ in range(3)]
         self.started = time.monotonic()
         self.child = os.fork()
         if self.child == 0:
-            module_side.serve(request, cpu_s, *(write for _, write in pipes))
+            module_side.serve(request, cpu_s, processes, *(write for _, write in pipes))
         take = (self._answered, self._printed, self._traced, lambda _: None)
         ends = (*(read for read, _ in pipes), self.wake)
         self.readers: dict[int, Callable[[bytes], None]] = dict(zip(ends, take, strict=True))

@@ -21,8 +21,13 @@ from protocol import values, verification
 SPEECHLESS: Final = 70
 
 
-def serve(request: bytes, cpu_s: int, answer: int, printed: int, trace: int) -> NoReturn:
-    """Call the module, write the answer, end. Never returns into the supervisor."""
+def serve(
+    request: bytes, cpu_s: int, processes: int, answer: int, printed: int, trace: int
+) -> NoReturn:
+    """Call the module, write the answer, end. Never returns into the supervisor.
+
+    ``processes`` is how many there may be, 0 where the host sees to that.
+    """
     write, leave = _write, os._exit  # the module may put something in their place
     try:
         answer = _take_descriptors(answer, printed, trace)
@@ -30,6 +35,8 @@ def serve(request: bytes, cpu_s: int, answer: int, printed: int, trace: int) -> 
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         faulthandler.register(signal.SIGXCPU, file=5, all_threads=False, chain=True)
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
+        if processes:
+            resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
         _draw_anew()
         said = values.to_text(_call(request))
         for stream in (sys.stdout, sys.stderr):

@@ -27,9 +27,6 @@ RUN: Final = f"test-{secrets.token_hex(4)}"
 #: The key of the label of containers that may outlive a call; its value is the way.
 SESSION_LABEL: Final = "session"
 GVISOR: Final = "runsc"
-#: Processes and threads that gVisor's own kernel takes: they count as the container's, so that
-#: with fewer it does not start.
-GVISOR_THREADS: Final = 64
 _numbers = itertools.count(1)
 _NEXT: Final = "def custom_code(window): return sum(window)"
 
@@ -73,9 +70,6 @@ class Rig:
         verify: Side | None = None,
     ) -> Outcome:
         """Run a module with these values."""
-        if self.gvisor:
-            most = limits.processes + GVISOR_THREADS
-            limits = limits.model_copy(update={"processes": most})
         call = Call(
             source=textwrap.dedent(source),
             environment=environment,

@@ -45,7 +45,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(
     program: Path, data: bytes, *, time_s: float = 20, cpu_s: int = 15, output: int = 4096
 ) -> subprocess.CompletedProcess[bytes]:
-    limits = json.dumps([time_s, cpu_s, output, 20_000]).encode()
+    limits = json.dumps([time_s, cpu_s, output, 20_000, 0]).encode()
     return serve(program, frame(limits) + data)
 
 
@@ -236,7 +236,7 @@ def test_module_has_no_descriptor_but_its_own(program: Path) -> None:
     ids=["nothing", "half a length", "half a request", "an absurd length"],
 )
 def test_host_that_goes_away(program: Path, data: bytes) -> None:
-    for sent in (data, frame(b"[1, 1, 1, 1]") + data):
+    for sent in (data, frame(b"[1, 1, 1, 1, 0]") + data):
         done = serve(program, sent)
         assert done.returncode == 0
         assert done.stdout == bytes(4)
@@ -254,7 +254,7 @@ def test_one_call_after_the_other_each_in_a_process_of_its_own(program: Path) ->
     """
     sent = b""
     for _ in range(3):
-        sent += frame(b"[20, 15, 4096, 20000]")
+        sent += frame(b"[20, 15, 4096, 20000, 0]")
         sent += frame(request_of(source, str(Path.cwd())))
     done = serve(program, sent)
     said, rest = [], done.stdout[4:]

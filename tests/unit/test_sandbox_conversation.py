@@ -84,7 +84,7 @@ def hold(
 def test_request_and_report() -> None:
     attached = Scripted([UP, None, err(b"hello"), out(framed(report(printed=5)))], takes=3)
     seen, talk = hold(attached)
-    numbers = json.dumps([0.01, 5, 1024, answer_size(LIMITS)]).encode()
+    numbers = json.dumps([0.01, 5, 1024, answer_size(LIMITS), 0]).encode()
     assert attached.sent == framed(numbers) + framed(b"request")
     assert seen == Seen(report(printed=5))
     assert talk.printed.text() == "hello"

@@ -39,6 +39,12 @@ def test_wall() -> None:
 def test_runtime() -> None:
     body = s.container(s.Shape.of("image", DEFAULT_LIMITS), [], {}, "runsc")
     assert body["HostConfig"]["Runtime"] == "runsc"
+    # gVisor's own threads count on the host, so there the guest limits its processes itself.
+    shape = s.Shape.of("image", Limits(processes=10))
+    assert s.pids_limit(shape, "runsc-kvm") > 64
+    assert s.guest_processes(shape, "runsc-kvm") == 10
+    for runtime in (None, "runc", "kata"):
+        assert (s.pids_limit(shape, runtime), s.guest_processes(shape, runtime)) == (10, 0)
 
 
 def test_environment_is_an_allow_list() -> None:
