@@ -130,9 +130,7 @@ class Agent:
         try:
             async with self._link, asyncio.TaskGroup() as group:
                 group.create_task(self._reporter.run(self._link), name="reporter")
-                sweeping = self._environments.sweep(
-                    self._modules.environments, self._sandbox.remove
-                )
+                sweeping = self._environments.sweep(self._in_use, self._sandbox.remove)
                 group.create_task(sweeping, name="sweep")
                 try:
                     while True:

@@ -88,9 +88,11 @@ class ModuleStore:
         return True
 
     def refuse(self, module: Module, reason: str) -> None:
-        """Remember that a module came which cannot be run here."""
-        self._refused[module.user_id, module.name] = (module.generation, reason)
-        self._wake()
+        """Remember that a module came which cannot be run here; of several, the newest."""
+        before, _ = self._refused.get((module.user_id, module.name), (0, ""))
+        if module.generation >= before:
+            self._refused[module.user_id, module.name] = (module.generation, reason)
+            self._wake()
 
     async def wait(self, user: str, name: str, generation: int) -> Module:
         """The module, as soon as its generation is at least the one given.

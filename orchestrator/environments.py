@@ -161,6 +161,8 @@ def _built(turn: Turn, row: EnvironmentRow, report: BuildReport) -> None:
 
 def misfit(spec: EnvironmentSpec, lock: Lock) -> str:
     """In what way a lock is none for this request; "" if it is one."""
+    if spec.lock and lock.text() != spec.lock:
+        return "it is not the lock that was asked for"
     files = {(package.file, package.sha256) for package in lock.packages}
     for wheel in spec.wheels:
         if (wheel.name, wheel.sha256) not in files:

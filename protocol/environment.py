@@ -23,6 +23,8 @@ MAX_PACKAGES: Final = 256
 #: Bytes of one wheel, and of all of an environment together.
 MAX_WHEEL_BYTES: Final = 250 * 2**20
 MAX_LOCK_TEXT: Final = 256 * 1024
+#: The first line of a lock; the number counts up when its form changes.
+LOCK_HEAD: Final = "# oodida environment 1"
 #: All that a requirement of a package by name is written with: no address, path, comment, variable,
 #: line break or escape can be made of it.
 _REQUIREMENT: Final = re.compile(r"""[A-Za-z0-9][A-Za-z0-9 ._,<>=!~()\[\];'"*+-]{0,199}""")
@@ -46,6 +48,7 @@ class Reason(StrEnum):
     INDEX_UNREACHABLE = "index_unreachable"  # try again later
     GONE = "gone"  # what was locked, or published, is not there any more
     HASH_DIFFERS = "hash_differs"  # what is there now is not what was locked
+    OTHER_BASE = "other_base"  # the lock was made for another base image
     WRONG_IMAGE = "wrong_image"  # the registry's image is of another environment
     REGISTRY_UNREACHABLE = "registry_unreachable"  # try again later
     NO_SPACE = "no_space"  # the disk is full
@@ -109,10 +112,14 @@ def wheel_of(file: str) -> tuple[str, str] | None:
 
 
 class EnvironmentSpec(Frozen):
-    """What an analyst asks for. Every wheel that travels along is part of the environment."""
+    """What an analyst asks for. Every wheel that travels along is part of the environment.
+
+    ``lock`` is the text of one, in place of requirements: the same files once more.
+    """
 
     requirements: tuple[str, ...] = Field(default=(), max_length=MAX_REQUIREMENTS)
     wheels: tuple[WheelRef, ...] = Field(default=(), max_length=MAX_WHEELS)
+    lock: str = Field(default="", max_length=MAX_LOCK_TEXT)
 
     @field_validator("requirements")
     @classmethod
@@ -132,7 +139,12 @@ class EnvironmentSpec(Frozen):
 
     @model_validator(mode="after")
     def _something(self) -> Self:
-        if not self.requirements and not self.wheels:
+        if self.lock:
+            if self.requirements:
+                message = "A lock says every version already; leave the requirements out."
+                raise refused(Reason.BAD_REQUIREMENT, message)
+            Lock.from_text(self.lock)
+        elif not self.requirements and not self.wheels:
             raise refused(Reason.BAD_REQUIREMENT, "An environment needs at least one library.")
         return self
 
@@ -203,7 +215,7 @@ class Lock(Frozen):
 
     def text(self) -> str:
         """Print it in the form of pip's requirements, with hashes. `from_text` reads it again."""
-        lines = ["# oodida environment 1", f"# base {self.base}"]
+        lines = [LOCK_HEAD, f"# base {self.base}"]
         lines += [f"# python {self.python}", f"# platform {self.platform}"]
         for p in self.packages:
             lines.append(f"{p.name}=={p.version} \\")

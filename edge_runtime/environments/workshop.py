@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from edge_runtime.environments.build import ensure
 from edge_runtime.environments.pip import Source
-from edge_runtime.environments.resolve import resolve
+from edge_runtime.environments.resolve import fetch, resolve
 from edge_runtime.sandbox import Call, Sandbox
 from edge_runtime.sandbox.engine import EngineFailure
 from edge_runtime.sandbox.image_store import ImageStore
@@ -119,10 +119,14 @@ class Workshop:
             sent = self._sent(order, Path(scratch) / "sent")
             progress("finding the libraries")
             wheels = Path(scratch) / "wheels"
-            lock = resolve(
-                order.spec, self._base, wheels,
-                sent=sent, source=self._source, cancelled=cancelled,
-            )  # fmt: skip
+            if order.spec.lock:
+                lock = self._again(order.spec.lock)
+                fetch(lock, wheels, sent=sent, source=self._source, cancelled=cancelled)
+            else:
+                lock = resolve(
+                    order.spec, self._base, wheels,
+                    sent=sent, source=self._source, cancelled=cancelled,
+                )  # fmt: skip
             progress(f"found {len(lock.packages)} packages, {lock.size / 2**20:.1f} MB")
             built = ensure(
                 lock, lambda: wheels, self._store,
@@ -131,6 +135,17 @@ class Workshop:
         for wheel in order.spec.wheels:
             (self._wheels / wheel.sha256).unlink(missing_ok=True)
         return lock, built.reference
+
+    def _again(self, text: str) -> Lock:
+        """The lock that is to be built once more, which has to be for the base that is here."""
+        lock = Lock.from_text(text)
+        if lock.base != self._base:
+            message = (
+                f"The lock was made for the base image {lock.base}, this worker has {self._base}: "
+                "the same libraries on it are another environment. Ask for them by requirements."
+            )
+            raise refused(Reason.OTHER_BASE, message)
+        return lock
 
     def _sent(self, order: BuildOrder, folder: Path) -> Path:
         """The wheels that were sent along, under their names; whole, and as they were announced."""

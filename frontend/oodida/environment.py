@@ -11,8 +11,10 @@ from pydantic import ValidationError
 from oodida.connection import Connection
 from protocol.assignment import explain
 from protocol.environment import (
+    LOCK_HEAD,
     MAX_WHEEL_BYTES,
     EnvironmentSpec,
+    Lock,
     Reason,
     WheelRef,
     refused,
@@ -30,6 +32,9 @@ class Environment:
         requirements: packages by name and versions, such as ``["shapely>=2,<3", "msgpack"]``.
         wheels: a folder, of which all wheels are taken, or the paths of wheels. They are sent along
             and are part of the environment.
+        lock: in place of requirements, the lock of an environment, as `oodida environments show`
+            prints it: its text, or the path of a file with it. It gives the same environment once
+            more, or says why not.
 
     What they need in turn comes with them. Raises EnvironmentRefused for what cannot be a
     requirement or a wheel; whether it can be had is known when a module is deployed with it.
@@ -39,6 +44,7 @@ class Environment:
         self,
         requirements: str | Iterable[str] = (),
         wheels: str | Path | Iterable[str | Path] = (),
+        lock: str | Path = "",
     ) -> None:
         wanted = (requirements,) if isinstance(requirements, str) else tuple(requirements)
         self._paths: dict[str, Path] = {}
@@ -48,11 +54,15 @@ class Environment:
             self._paths[ref.sha256] = path
             refs.append(ref)
         try:
-            self.spec = EnvironmentSpec(requirements=wanted, wheels=tuple(refs))
+            self.spec = EnvironmentSpec(
+                requirements=wanted, wheels=tuple(refs), lock=_lock(lock) if lock else ""
+            )
         except ValidationError as problem:
             raise refused(Reason.BAD_REQUIREMENT, explain(problem)) from None
 
     def __repr__(self) -> str:
+        if self.spec.lock:
+            return f"Environment(lock={Lock.from_text(self.spec.lock).digest!r})"
         wheels = [wheel.name for wheel in self.spec.wheels]
         return f"Environment(requirements={list(self.spec.requirements)}, wheels={wheels})"
 
@@ -74,6 +84,19 @@ class Environment:
                     data=data,
                 )
                 connection.ask(part)
+
+
+def _lock(given: str | Path) -> str:
+    """The lock's own text. What `oodida environments show` prints before it is left out."""
+    text = str(given)
+    if "\n" not in text:
+        try:
+            text = Path(given).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as problem:
+            message = f"{given} cannot be read as a lock: {problem}"
+            raise refused(Reason.BAD_REQUIREMENT, message) from None
+    begin = text.find(LOCK_HEAD)
+    return Lock.from_text(text[max(begin, 0) :]).text()
 
 
 def _files(wheels: str | Path | Iterable[str | Path]) -> list[Path]:

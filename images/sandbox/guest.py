@@ -45,21 +45,34 @@ _COUNTERS: Final = {
 
 def main(libraries: list[str]) -> None:
     """Serve calls on descriptors 0, 1 and 2."""
+    calls, reports = _take_channels()
     for library in libraries:
         with suppress(BaseException):  # the module that wants it is told, when it imports it
             __import__(library)
+    with suppress(BaseException):
+        sys.stdout.flush()  # or each child would print it once more
     _hide()
     # A module that sends us a signal must find no handler; Python installs one for this.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     supervisor = _Supervisor()
     gc.freeze()  # what is loaded by now is shared with the children, not copied by their collectors
-    _write(1, bytes(4))
-    while (limits := _read_frame()) and (request := _read_frame()):
+    _write(reports, bytes(4))
+    while (limits := _read_frame(calls)) and (request := _read_frame(calls)):
         time_s, cpu_s, output, answer, processes = json.loads(limits)
         supervisor.begin(time_s, output, answer)
         report = supervisor.serve(request, cpu_s, processes)
-        _write(1, len(report).to_bytes(4, "big") + report)
+        _write(reports, len(report).to_bytes(4, "big") + report)
+
+
+def _take_channels() -> tuple[int, int]:
+    """Keep both to ourselves: a library that prints or reads at its import does not meet them."""
+    channels = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.close(null)
+    return channels
 
 
 def _hide() -> None:
@@ -69,15 +82,15 @@ def _hide() -> None:
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def _read_frame() -> bytes | None:
-    size = int.from_bytes(_read(4), "big")
-    body = _read(size) if size <= MAX_REQUEST else b""
+def _read_frame(calls: int) -> bytes | None:
+    size = int.from_bytes(_read(calls, 4), "big")
+    body = _read(calls, size) if size <= MAX_REQUEST else b""
     return body if len(body) == size else None  # else the host went away
 
 
-def _read(count: int) -> bytes:
+def _read(descriptor: int, count: int) -> bytes:
     data = bytearray()
-    while len(data) < count and (chunk := os.read(0, min(count - len(data), 1 << 20))):
+    while len(data) < count and (chunk := os.read(descriptor, min(count - len(data), 1 << 20))):
         data += chunk
     return bytes(data)
 

@@ -201,3 +201,31 @@ def test_commands(place: Place, tmp_path: Path) -> None:
     assert "environment_refused" in err
     out, _ = oodida_("profiles", "--json")
     assert {"default", "maximum"} <= set(json.loads(out))
+
+
+def test_a_lock_gives_the_same_environment_once_more_or_says_why_not(
+    place: Place, tmp_path: Path
+) -> None:
+    made = deploy(place)
+    shown, _ = oodida_("environments", "show", made.environment[:10], url=place.fleet.url)
+    kept = tmp_path / "kept.lock"
+    kept.write_text(shown)
+    again = oodida.Environment(lock=kept, wheels=place.mine)
+    told: list[str] = []
+    second = place.fleet.deploy(f"# later\n{USES}", "m", environment=again, progress=told.append)
+    assert second.environment == made.environment
+    assert second.states == {"car-1": "ready", "car-2": "ready"}
+
+    lock = Lock.from_text(place.fleet.environment(made.environment).lock)
+    other = lock.model_copy(update={"base": "oodida/sandbox-minimal:0123456789abcdef"}).text()
+    changed = oodida.Environment(lock=other, wheels=place.mine)
+    with pytest.raises(oodida.EnvironmentRefused, match="base image") as caught:
+        place.fleet.deploy(USES, "m", environment=changed)
+    assert caught.value.details["reason_code"] == "other_base"
+
+    gone = lock.packages[0].model_copy(update={"sha256": "0" * 64})
+    lost = lock.model_copy(update={"packages": (gone, *lock.packages[1:])}).text()
+    with pytest.raises(oodida.EnvironmentRefused) as caught:
+        place.fleet.deploy(USES, "m", environment=oodida.Environment(lock=lost, wheels=place.mine))
+    assert caught.value.details["reason_code"] in {"hash_differs", "gone"}
+    assert [m.generation for m in place.fleet.modules() if m.name == "m"] == [second.generation]

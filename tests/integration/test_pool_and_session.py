@@ -77,6 +77,18 @@ def containers(owner: str) -> list[dict[str, Any]]:
 # --- the pool ---------------------------------------------------------------------------------
 
 
+def test_what_others_import_takes_nothing_of_a_calls_memory(engine: None) -> None:  # noqa: ARG001
+    theirs = "import numpy, pandas, scipy.stats, sklearn.ensemble\ndef custom_code(w): return w"
+    ours = "import numpy\ndef custom_code(w): return float(numpy.ones(7_000_000).sum())"
+    small = Limits(memory_mb=128)
+    with Sandbox(harness.images(), "test-pool-memory", pool=PoolSettings()) as warm:
+        assert warm.run(Call(theirs, Environment.SCIENCE, 1), small).ok
+        assert until(lambda: warm.ready)
+        assert warm.run(Call(ours, Environment.SCIENCE), small).ok
+        assert until(lambda: warm.ready)
+        assert warm.run(Call(ours, Environment.SCIENCE), small).ok  # this one finds a warm one
+
+
 def test_a_warm_container_serves_one_call_and_is_replaced(engine: None) -> None:  # noqa: ARG001
     owner = "test-pool-serves"
     with Sandbox(harness.images(), owner, pool=PoolSettings()) as warm:

@@ -53,9 +53,11 @@ def frame(data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + data
 
 
-def serve(program: Path, data: bytes, *how: str) -> subprocess.CompletedProcess[bytes]:
+def serve(
+    program: Path, data: bytes, *how: str, libraries: tuple[str, ...] = ("json", "no.such")
+) -> subprocess.CompletedProcess[bytes]:
     run = f"import sys; sys.path += [{str(program)!r}]; from sandbox import guest; guest.run()"
-    command = [sys.executable, "-I", "-S", "-B", "-X", "utf8", *how, "-c", run, "json", "no.such"]
+    command = [sys.executable, "-I", "-S", "-B", "-X", "utf8", *how, "-c", run, *libraries]
     return subprocess.run(command, input=data, capture_output=True, timeout=60, check=False)
 
 
@@ -240,6 +242,23 @@ def test_host_that_goes_away(program: Path, data: bytes) -> None:
         done = serve(program, sent)
         assert done.returncode == 0
         assert done.stdout == bytes(4)
+
+
+def test_library_that_prints_and_reads_when_it_is_imported(program: Path, tmp_path: Path) -> None:
+    shutil.copytree(program, tmp_path / "oodida")
+    (tmp_path / "oodida/noisy.py").write_text(
+        "import os, sys\n"
+        "os.write(1, b'Hello from the noisy community')\n"
+        "print('a tip', flush=True)\n"
+        "print('one more')\n"
+        "read = os.read(0, 4)\n"
+    )
+    request = request_of("import noisy\ndef custom_code(window): return noisy.read")
+    limits = json.dumps([20, 15, 4096, 20_000, 0]).encode()
+    done = serve(tmp_path / "oodida", frame(limits) + frame(request), libraries=("noisy",))
+    assert done.stdout[:4] == bytes(4), "the frame that says that it is up"
+    assert values.unpack(values.from_text(done.stdout[8:].partition(b"\n")[2])["value"]) == b""
+    assert done.stderr == b""
 
 
 def test_one_call_after_the_other_each_in_a_process_of_its_own(program: Path) -> None:

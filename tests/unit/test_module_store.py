@@ -8,10 +8,12 @@ import time
 import uuid
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.modules import ModuleStore
+from protocol.errors import ModuleRefused
 from protocol.module import Environment, Module, Side, digest_of
 
 
@@ -73,6 +75,14 @@ def test_waiting_ends_with_the_generation_that_is_asked_for(tmp_path: Path) -> N
         return await waiting
 
     assert asyncio.run(scenario()) == module(3)
+
+
+def test_a_refusal_that_comes_late_hides_no_newer_one(tmp_path: Path) -> None:
+    store = ModuleStore(tmp_path, Side.ONBOARD)
+    store.refuse(module(3), "too many limits")
+    store.refuse(module(2), "no such library")  # they are looked at side by side
+    with pytest.raises(ModuleRefused, match="generation 3 of m was refused: too many limits"):
+        asyncio.run(asyncio.wait_for(store.wait("ada", "m", 3), 1))
 
 
 def used(folder: Path, name: str, seconds_ago: float) -> None:

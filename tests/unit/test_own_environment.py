@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import oodida
-from protocol.environment import MAX_REQUIREMENTS, MAX_WHEEL_BYTES
+from protocol.environment import MAX_REQUIREMENTS, MAX_WHEEL_BYTES, Lock, Locked
 from tests import wheels
 
 
@@ -52,3 +52,19 @@ def test_what_cannot_be_an_environment_is_refused_before_anything_is_sent(tmp_pa
         with pytest.raises(oodida.EnvironmentRefused) as caught:
             oodida.Environment(requirements, paths)  # type: ignore[arg-type]
         assert caught.value.details["reason_code"] == reason, (requirements, paths)
+
+
+def test_a_lock_stands_in_place_of_requirements(tmp_path: Path) -> None:
+    locked = Locked.of("six-1.17.0-py2.py3-none-any.whl", "0" * 64, 11_050)
+    base = "oodida/sandbox-minimal:0123456789abcdef"
+    lock = Lock(base=base, python="3.13", platform="linux_x86_64", packages=(locked,))
+    file = tmp_path / "six.lock"
+    file.write_text(f"# environment: {lock.digest}\n{lock.text()}")
+    for given in (file, str(file), lock.text()):
+        assert oodida.Environment(lock=given).spec.lock == lock.text()
+    assert lock.digest in repr(oodida.Environment(lock=file))
+    for wrong in (tmp_path / "none", "\n", lock.text() + "x"):
+        with pytest.raises(oodida.EnvironmentRefused):
+            oodida.Environment(lock=wrong)
+    with pytest.raises(oodida.EnvironmentRefused, match="leave the requirements out"):
+        oodida.Environment(["six"], lock=file)

@@ -149,16 +149,59 @@ def test_it_grows_up_to_its_maximum_where_calls_come_faster(engine: Engine, make
     assert len(engine.idle) - taken == 3
 
 
-def test_libraries_that_a_new_module_imports_are_had_by_the_next(
+def test_a_call_finds_what_its_own_module_imports_and_nothing_else(
     engine: Engine, make: Make
 ) -> None:
     filled = make()
     filled.expect(SHAPE, {"numpy"})
+    filled.expect(SHAPE, {"numpy", "sklearn"})  # takes memory, which is the call's
     assert until(lambda: filled.full)
-    filled.expect(SHAPE, {"scipy.signal"})
-    assert until(lambda: filled.full)
-    (idle,) = engine.idle
-    assert idle.libraries == {"numpy", "scipy.signal"}
+    assert len(engine.idle) == 2
+    for libraries in ({"numpy"}, {"numpy", "sklearn"}):
+        taken = filled.take(SHAPE, frozenset(libraries))
+        assert taken is not None
+        assert taken.libraries == libraries
+    assert filled.take(SHAPE, NONE) is None
+
+
+def test_what_came_to_be_too_many_is_removed(engine: Engine, make: Make) -> None:
+    filled = make(minimum=1, maximum=3, keep_s=0.5)
+    filled.expect(SHAPE, (), resident=True)
+    taken = [filled.take(SHAPE, NONE) for _ in range(4)]
+    for _ in taken:
+        filled.done()
+    assert until(lambda: len(engine.idle) - len([c for c in taken if c]) == 3)
+    assert until(lambda: len(engine.idle) - len([c for c in taken if c]) == 1)
+
+
+def test_one_of_which_the_weight_cannot_be_told_is_removed(engine: Engine) -> None:
+    def weigh(_: Container) -> None:
+        raise EngineFailure("no answer")
+
+    with contextlib.closing(Pool(engine.start, weigh, PoolSettings())) as filled:
+        filled.expect(SHAPE, ())
+        assert until(lambda: len(engine.started) >= 2)
+    assert engine.idle == []
+
+
+def test_a_kind_that_does_not_start_holds_up_no_other(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "BACKOFF_S", (60.0, 60.0))
+    tries = []
+
+    def start(shape: Shape, libraries: frozenset[str]) -> Container:
+        tries.append(shape)
+        if shape == OTHER:
+            raise EngineFailure("its libraries do not fit its memory")
+        return engine.start(shape, libraries)
+
+    with contextlib.closing(Pool(start, lambda _: None, PoolSettings())) as filled:
+        filled.expect(OTHER, {"sklearn"})
+        assert until(lambda: OTHER in tries)
+        filled.expect(SHAPE, ())
+        assert until(lambda: len(engine.idle) == 1, 5)
+        assert tries.count(OTHER) == 1
 
 
 def test_the_budget_of_memory_holds(engine: Engine, make: Make) -> None:

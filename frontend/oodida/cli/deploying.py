@@ -26,6 +26,10 @@ def deploy(  # noqa: PLR0917 - options, all of them by name
     wheels: Annotated[
         Path | None, typer.Option(help="A folder of wheels to send along, or one wheel.")
     ] = None,
+    lock: Annotated[
+        Path | None,
+        typer.Option(help="The same libraries once more: what `oodida environments show` printed."),
+    ] = None,
     profile: Annotated[
         str, typer.Option(help="The limits of a call; `oodida profiles` lists them.")
     ] = DEFAULT,
@@ -64,7 +68,7 @@ def deploy(  # noqa: PLR0917 - options, all of them by name
             name,
             to,  # type: ignore[arg-type]  # whatever else it is, deploy says so
             vehicles=select_from(ids, where, None, 0) if ids or where else None,
-            environment=environment_from(environment, requirement, wheels),
+            environment=environment_from(environment, requirement, wheels, lock),
             profile=profile,
             limits=limits_from(limit),
             returns=schema_from(returns),

@@ -32,7 +32,7 @@ def listed(
             [
                 [
                     e.digest[:12],
-                    ", ".join((*e.requirements, *e.wheels)),
+                    ", ".join((*e.requirements, *e.wheels)) or "from a lock",
                     e.size,
                     e.built[:16].replace("T", " "),
                     ", ".join(e.modules),
@@ -58,7 +58,7 @@ def show_(
             return
         for word, said in (
             ("environment", found.digest),
-            ("asked for", ", ".join((*found.requirements, *found.wheels))),
+            ("asked for", ", ".join((*found.requirements, *found.wheels)) or "a lock"),
             ("image", found.image),
             ("bytes", str(found.size)),
             ("built", found.built),

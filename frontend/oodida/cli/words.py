@@ -71,14 +71,14 @@ def schema_from(path: Path | None) -> dict[str, Any] | None:
 
 
 def environment_from(
-    name: str | None, requirements: list[str] | None, wheels: Path | None
+    name: str | None, requirements: list[str] | None, wheels: Path | None, lock: Path | None
 ) -> str | Environment | None:
     """Which environment is meant."""
-    if not requirements and wheels is None:
+    if not requirements and wheels is None and lock is None:
         return name
     if name is not None:
-        raise BadRequest("--environment goes with neither --requirement nor --wheels")
-    return Environment(requirements or (), wheels or ())
+        raise BadRequest("--environment goes with none of --requirement, --wheels and --lock")
+    return Environment(requirements or (), wheels or (), lock or "")
 
 
 def assignment_from(
