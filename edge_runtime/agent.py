@@ -132,6 +132,7 @@ class Agent:
                 group.create_task(self._reporter.run(self._link), name="reporter")
                 sweeping = self._environments.sweep(self._in_use, self._sandbox.remove)
                 group.create_task(sweeping, name="sweep")
+                group.create_task(self._runner.look_after(), name="sessions")
                 try:
                     while True:
                         message = await self._link.receive()

@@ -36,6 +36,8 @@ from protocol.outcome import Kind, Outcome
 from protocol.values import Tree
 from protocol.version import VERSION
 
+#: How often containers of assignments are looked after, in seconds.
+LOOK_S: Final = 60.0
 #: What arrives in an order was bounded when it was made; this bounds what a stranger sends.
 _INPUT: Final = values.Bounds(size=48 * 1024 * 1024, depth=40, items=4_000_000)
 
@@ -75,6 +77,12 @@ class Runner:
     async def end(self, assignment: str) -> None:
         """There will be no further task of this assignment."""
         await asyncio.to_thread(self._sessions.end, assignment)
+
+    async def look_after(self) -> None:
+        """End what nobody has used for long, now and again, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            await asyncio.to_thread(self._sessions.expire)
 
     async def run(self, order: OnboardOrder | OffboardOrder) -> TaskReport | None:
         """Carry out an order; None if its time passed, when nobody waits for a report any more."""

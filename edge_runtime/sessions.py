@@ -34,23 +34,29 @@ class Sessions:
     ) -> Session:
         """The session of an assignment. A new generation gets a new container."""
         wanted = (module.user_id, module.name, module.generation, module.digest)
-        now, old = time.monotonic(), []
+        old = None
         with self._lock:
-            for name, found in list(self._open.items()):
-                if now - found.used_at > KEEP_S or (
-                    name == assignment and found.generation != wanted
-                ):
-                    old.append(self._open.pop(name).session)
             kept = self._open.get(assignment)
+            if kept is not None and kept.generation != wanted:
+                old, kept = kept.session, None
             session = (
                 kept.session
                 if kept is not None
                 else self._sandbox.open_session(module.environment, limits, labels)
             )
-            self._open[assignment] = _Open(wanted, session, now)
-        for ended in old:
-            ended.close()
+            self._open[assignment] = _Open(wanted, session, time.monotonic())
+        if old is not None:
+            old.close()
         return session
+
+    def expire(self) -> None:
+        """End those that nobody has used for long: the end of their assignment was not heard."""
+        with self._lock:
+            long_ago = time.monotonic() - KEEP_S
+            names = [name for name, found in self._open.items() if found.used_at < long_ago]
+            old = [self._open.pop(name).session for name in names]
+        for session in old:
+            session.close()
 
     def end(self, assignment: str) -> None:
         """There will be no further call of this assignment."""
@@ -61,5 +67,7 @@ class Sessions:
 
     def close(self) -> None:
         """End them all."""
-        for assignment in list(self._open):
+        with self._lock:
+            names = list(self._open)
+        for assignment in names:
             self.end(assignment)

@@ -339,8 +339,10 @@ def _end(turn: Turn, row: AssignmentRow, state: AssignmentState, error: OodidaEr
     row.error = dump(error_reply(error)) if error is not None else None
     if error is not None:
         stop = CancelOrder(assignment=row.id)
+        # Who has answered already may still have a container for what would have followed.
+        all_of_them = spec_of(row).onboard.isolation == "assignment"
         for task in queries.tasks(turn.session, row.id, row.iteration, Side.ONBOARD):
-            if task.state in (TaskState.QUEUED, TaskState.TIMED_OUT):
+            if all_of_them or task.state in (TaskState.QUEUED, TaskState.TIMED_OUT):
                 turn.order(topics.orders("vehicles", task.edge), stop, 60)
         for worker in queries.online(turn.session, "workers"):
             turn.order(topics.orders("workers", worker), stop, 60)

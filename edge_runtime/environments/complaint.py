@@ -88,7 +88,8 @@ def _not_found(said: str, missing: re.Match[str], python: str, platform: str) ->
            for unfit in _UNFIT.finditer(said)):  # fmt: skip
         message = (
             f"{what} has no wheel for Python {python} on {platform}, and nothing is built here. "
-            f"Build one with 'pip wheel {name}' and send it along, or choose another library."
+            "Check the name: that of a package is not always that of its import. If it is right, "
+            f"build one with 'pip wheel {name}' and send it along, or choose another library."
         )
         return refused(Reason.NO_WHEEL, message, package=name)
     message = (

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import threading
 import time
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +29,9 @@ KEEP_DAYS: Final = 30.0
 TELL_S: Final = 0.5
 #: The pause after a failure of the engine, in seconds.
 PAUSE_S: Final = 5.0
+#: How many environments come at once. They have threads of their own: without a registry each keeps
+#: one for minutes, and the shared ones are what every task of this runtime needs.
+PULLS: Final = 4
 _MB: Final = 2**20
 
 
@@ -42,6 +47,7 @@ class Keeper:
         self._store = ImageStore()
         self._usage = Usage(folder / "environments.json")
         self.keep_s = keep_days * DAY_S
+        self._threads = ThreadPoolExecutor(PULLS, thread_name_prefix="environment")
         self._coming: dict[str, asyncio.Task[str]] = {}
         self._told: dict[str, list[Callable[[str], None]]] = {}
 
@@ -90,9 +96,10 @@ class Keeper:
 
         while True:
             try:
-                found = await asyncio.to_thread(
+                getting = functools.partial(
                     pull, image, environment, self._store, cancelled=cancelled, progress=progress
                 )
+                found = await loop.run_in_executor(self._threads, getting)
             except EnvironmentRefused as problem:
                 if problem.details.get("reason_code") != Reason.REGISTRY_UNREACHABLE.value:
                     raise
@@ -113,6 +120,7 @@ class Keeper:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def sweep(
         self, in_use: Callable[[], Collection[str]], gone: Callable[[str], None]

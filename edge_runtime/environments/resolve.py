@@ -80,6 +80,11 @@ def resolve(
             whole = closure(wanted, found, environment)
             if not whole.missing:
                 kept = _keep(files, whole.needed)
+                if not kept:
+                    message = (
+                        f"Nothing of what is asked for is meant for Python {PYTHON} on {target}."
+                    )
+                    raise refused(Reason.BAD_REQUIREMENT, message)
                 _require_as_sent(kept, own)
                 return Lock(base=base, python=PYTHON, platform=target, packages=tuple(kept))
             shutil.rmtree(folder)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +31,8 @@ log = logging.getLogger(__name__)
 
 #: Bytes of wheels that were sent and not built with yet.
 MAX_WAITING: Final = 4 * MAX_WHEEL_BYTES
+#: How long a wheel stays that no order needs, in seconds: its order comes right behind it.
+KEEP_S: Final = 60.0
 
 
 class Workshop:
@@ -49,18 +53,23 @@ class Workshop:
         self._source, self._sandbox = source, sandbox
         self._store = ImageStore()
         self._turn = asyncio.Lock()
-        self._running: set[str] = set()
+        self._running: dict[str, BuildOrder] = {}
         shutil.rmtree(self._wheels, ignore_errors=True)  # parts are sent again with each order
         self._wheels.mkdir(parents=True)
 
     def take(self, part: WheelOrder) -> None:
         """Keep a part of a wheel. One that does not follow the last, or is too much, is dropped."""
+        if part.offset == 0:
+            self._tidy()
         path = self._wheels / part.sha256
         size = path.stat().st_size if path.exists() else 0
-        waiting = sum(file.stat().st_size for file in self._wheels.iterdir())
+        if part.offset < size and _holds(path, part):  # sent again, or for another order
+            os.utime(path)
+            return
         if part.offset == 0 and size:
             path.unlink()
             size = 0
+        waiting = sum(file.stat().st_size for file in self._wheels.iterdir())
         if part.offset != size or waiting + len(part.data) > MAX_WAITING:
             log.warning("dropped a part of the wheel %s", part.sha256[:12])
             return
@@ -74,11 +83,19 @@ class Workshop:
         """
         if order.id in self._running:
             return
-        self._running.add(order.id)
+        self._running[order.id] = order
         try:
             await self._carry_out(order, report)
         finally:
-            self._running.discard(order.id)
+            del self._running[order.id]
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove the wheels that no order needs, however theirs ended; not those of one to come."""
+        needed = {w.sha256 for order in self._running.values() for w in order.spec.wheels}
+        for path in self._wheels.iterdir():
+            if path.name not in needed and time.time() - path.stat().st_mtime > KEEP_S:
+                path.unlink()
 
     async def _carry_out(self, order: BuildOrder, report: Callable[[BuildReport], None]) -> None:
         loop, cancelled = asyncio.get_running_loop(), threading.Event()
@@ -132,8 +149,6 @@ class Workshop:
                 lock, lambda: wheels, self._store,
                 run=self._run, registry=self._registry, cancelled=cancelled, progress=progress,
             )  # fmt: skip
-        for wheel in order.spec.wheels:
-            (self._wheels / wheel.sha256).unlink(missing_ok=True)
         return lock, built.reference
 
     def _again(self, text: str) -> Lock:
@@ -156,7 +171,7 @@ class Workshop:
                 raise refused(Reason.GONE, f"{wheel.name} did not arrive whole. Send it again.")
             with part.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != wheel.sha256:
-                    part.unlink()
+                    part.unlink(missing_ok=True)
                     message = f"{wheel.name} changed on its way. Send it again."
                     raise refused(Reason.HASH_DIFFERS, message)
             shutil.copy(part, folder / wheel.name)
@@ -164,6 +179,12 @@ class Workshop:
 
     def _run(self, source: str, argument: Tree, limits: Limits) -> Outcome:
         return self._sandbox.run(Call(source, "minimal", argument), limits)
+
+
+def _holds(path: Path, part: WheelOrder) -> bool:
+    with path.open("rb") as file:
+        file.seek(part.offset)
+        return file.read(len(part.data)) == part.data
 
 
 def _error(problem: EnvironmentRefused) -> ErrorReply:

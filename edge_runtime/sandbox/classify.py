@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
+from edge_runtime.sandbox import settings
 from edge_runtime.sandbox.engine import Ending
 from edge_runtime.sandbox.frames import clean
 from protocol import values
@@ -33,6 +34,8 @@ class Stop(StrEnum):
     BROKEN = "broken"  # what came is not of the form agreed on
     CANCELLED = "cancelled"
     LATE = "late"  # the guest program did not come up
+    IMPORT_TIME = "import_time"  # its libraries took too long to be imported
+    IMPORT_END = "import_end"  # one of them ended the process
 
 
 class Report(BaseModel):
@@ -72,6 +75,13 @@ def classify(seen: Seen, limits: Limits) -> Outcome:
         return _exceeded(Limit.MEMORY, limits, limits.memory_mb)
     if seen.stop is Stop.TIME:
         return _exceeded(Limit.TIME, limits)
+    if seen.stop is Stop.IMPORT_TIME:
+        exceeded = Exceeded(limit=Limit.TIME, configured=settings.IMPORT_S, unit="s")
+        reason = "its libraries were being imported"
+        return Outcome(kind=Kind.LIMIT_EXCEEDED, exceeded=exceeded, reason=reason)
+    if seen.stop is Stop.IMPORT_END:
+        reason = f"a library ended the process while it was imported {seen.detail}".strip()
+        return Outcome(kind=Kind.MODULE_ERROR, reason=clean(reason)[:_REASON])
     if seen.stop is Stop.OUTPUT:
         return _exceeded(Limit.OUTPUT, limits)
     if seen.stop is Stop.BROKEN:

@@ -65,9 +65,15 @@ class Container:
 
     def wait_up(self, cancelled: Cancelled) -> None:
         """Wait until the guest is up. Raises NotUp."""
-        seen = self._conversation.wait_up(cancelled)
-        if seen is not None:
-            raise NotUp(self._ended(seen, goes_on=False))
+        self._require(self._conversation.wait_up(cancelled))
+
+    def wait_imported(self, cancelled: Cancelled) -> None:
+        """Wait until its libraries are imported. Raises NotUp."""
+        self._require(self._conversation.wait_imported(cancelled))
+
+    def _require(self, instead: Seen | None) -> None:
+        if instead is not None:
+            raise NotUp(self._ended(instead, goes_on=False))
 
     def _ended(self, seen: Seen, *, goes_on: bool) -> Seen:
         """What was seen, with the engine's word where only it can say how the container ended."""
@@ -135,6 +141,7 @@ class Containers:
                 container = Container(name, wanted, talk, self._engines, self._reaper)
                 engine.start(name)
                 container.wait_up(cancelled)
+            container.wait_imported(cancelled)  # not our code: nobody else has to wait for it
             return container
         except BaseException:
             if container is None:

@@ -13,7 +13,7 @@ from edge_runtime.sandbox.engine import Attached
 from edge_runtime.sandbox.frames import Broken, Demultiplexer, Frames, Printed, Stream, framed
 from protocol.limits import Limits
 
-#: How long the guest program may take to be up with its libraries, or to take a call, in seconds.
+#: How long the guest program may take to be up, or to take a call, in seconds.
 UP_S: Final = 60.0
 #: How much later than the guest's the host's own clock ends a call, in seconds.
 GRACE_S: Final = 1.5
@@ -65,15 +65,31 @@ class Conversation:
 
     def wait_up(self, cancelled: Cancelled) -> Seen | None:
         """Wait until the guest is up; what was seen instead, if it did not come up."""
-        self._frames.expect(0)
+        self._frames.expect(0, frames=2)  # up, and imported
+        return self._wait(1, UP_S, cancelled, late=Stop.LATE, ended=None)
+
+    def wait_imported(self, cancelled: Cancelled) -> Seen | None:
+        """Wait until its libraries are imported; what was seen instead, if they did not let it."""
+        seconds = settings.IMPORT_S
+        return self._wait(0, seconds, cancelled, late=Stop.IMPORT_TIME, ended=Stop.IMPORT_END)
+
+    def _wait(
+        self, left: int, seconds: float, cancelled: Cancelled, *, late: Stop, ended: Stop | None
+    ) -> Seen | None:
+        """Wait until no more than so many frames are still to come."""
+
+        def come() -> bool:
+            return self._frames.expecting <= left
+
         try:
-            stop = self._until(self._complete, time.monotonic() + UP_S, cancelled)
+            stop = self._until(come, time.monotonic() + seconds, cancelled)
         except Broken as problem:
             return Seen(None, Stop.BROKEN, str(problem))
-        if stop is None and self._complete():
+        if stop is None and come():
             return None
-        stop = Stop.LATE if stop in (Stop.TIME, Stop.OUTPUT) else stop
-        return Seen(None, stop, self.printed.text()[-1000:])
+        if stop in (Stop.TIME, Stop.OUTPUT):
+            stop = late
+        return Seen(None, stop or ended, self.printed.text()[-1000:])
 
     def exchange(self, request: bytes, limits: Limits, cancelled: Cancelled) -> Seen:
         """Hold one call; return what was seen, when there is an end of whatever kind."""

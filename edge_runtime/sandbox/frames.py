@@ -87,20 +87,20 @@ class Demultiplexer:
 
 
 class Frames:
-    """Reads frames: four bytes of length, and as many bytes; one at a time, each within a budget.
+    """Reads frames: four bytes of length, and as many bytes, each within a budget.
 
-    ``last`` is the frame that came last, and ``expecting`` whether one is still to come.
+    ``last`` is the frame that came last, and ``expecting`` how many are still to come.
     """
 
     def __init__(self) -> None:
         self._data = bytearray()
         self._budget = 0
-        self.expecting = False
+        self.expecting = 0
         self.last = b""
 
-    def expect(self, budget: int) -> None:
-        """Wait for one more frame, of at most so many bytes."""
-        self._budget, self.expecting = budget, True
+    def expect(self, budget: int, frames: int = 1) -> None:
+        """Wait for so many frames, each of at most so many bytes."""
+        self._budget, self.expecting = budget, frames
 
     def feed(self, data: bytes) -> None:
         """Take bytes; a frame that is complete then is in `last`.
@@ -119,7 +119,7 @@ class Frames:
             end = _LENGTH + length
             if len(self._data) < end:
                 return
-            self.last, self.expecting = bytes(self._data[_LENGTH:end]), False
+            self.last, self.expecting = bytes(self._data[_LENGTH:end]), self.expecting - 1
             del self._data[:end]
 
 

@@ -47,6 +47,7 @@ class Session:
         self._counted, self._closing, self._once = counted, closing, once
         self._image, self._limits, self._labels = image, limits, dict(labels)
         self._container: Container | None = None
+        self._over = False
         self._turn = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -56,8 +57,9 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Let the container go."""
+        """Let the container go. A call that comes after all keeps none."""
         with self._turn:
+            self._over = True
             self._let_go()
 
     def run(self, call: Call, cancelled: threading.Event = NEVER) -> Outcome:
@@ -94,7 +96,7 @@ class Session:
                 self._let_go()
                 self._container = self._take(source, given_up)
             said = self._container.exchange(request, self._limits, given_up)
-            if not self._once and is_blank(said[0]):
+            if not (self._once or self._over) and is_blank(said[0]):
                 return said
             self._let_go()
             return said

@@ -20,6 +20,9 @@ VARIABLES: Final = (
     "OPENBLAS_NUM_THREADS=1",  # and would be lost at the fork
     "JOBLIB_MULTIPROCESSING=0",  # there is no shared memory for its semaphores
 )
+#: How long the libraries that a module imports may take to be imported, in seconds, before the
+#: time of the call runs.
+IMPORT_S: Final = 30.0
 
 
 class Shape(NamedTuple):

@@ -49,8 +49,11 @@ def require(source: str, side: Side, environment: str, example: values.Tree, nam
     """As `check`, but a refused module raises ModuleRefused."""
     verdict = check(source, side, environment, example)
     if not verdict.ok:
+        hint = ""
+        if verdict.code == "missing_library" and environment:
+            hint = "; bring it along: environment=oodida.Environment([...]), or `oodida deploy -r`"
         raise ModuleRefused(
-            f"{name} was refused: {verdict.place}{verdict.reason}",
+            f"{name} was refused: {verdict.place}{verdict.reason}{hint}",
             reason_code=verdict.code,
             line=verdict.line,
             column=verdict.column,

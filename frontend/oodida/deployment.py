@@ -35,9 +35,11 @@ class Deployment:
         connection.listen(id_, self._on_event, self._catch_up)
 
     def __repr__(self) -> str:
+        where = ", ".join(f"{k} {v}" for k, v in self.states.items()) or "nobody yet"
+        warning = f"; warning: {self.warning}" if self.warning else ""
         return (
             f"<Deployment {self.name} generation {self.generation} {self.state.value}: "
-            f"{', '.join(f'{k} {v}' for k, v in self.states.items()) or 'nobody yet'}>"
+            f"{where}{warning}>"
         )
 
     @property

@@ -46,6 +46,11 @@ class Environment:
         wheels: str | Path | Iterable[str | Path] = (),
         lock: str | Path = "",
     ) -> None:
+        told: dict[str, object] = {"requirements": requirements, "wheels": wheels}
+        for what, given in told.items():
+            if not isinstance(given, str | Path | Iterable):
+                message = f"{what} is a list of texts, not {type(given).__name__}"
+                raise refused(Reason.BAD_REQUIREMENT, message)
         wanted = (requirements,) if isinstance(requirements, str) else tuple(requirements)
         self._paths: dict[str, Path] = {}
         refs = []

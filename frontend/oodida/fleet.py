@@ -163,8 +163,12 @@ class Fleet:
         name = name or default
         if not is_name(name):
             raise BadRequest(f"{name!r:.80} is no name: letters, digits, and . _ - after the first")
+        if timeout_s is not None and not timeout_s > 0:
+            raise BadRequest(f"timeout_s is {timeout_s!r}: give seconds above 0, or None")
+        if returns is not None and not isinstance(returns, Mapping):
+            raise BadRequest(f"returns is a JSON schema as a dict, not {type(returns).__name__}")
         own = environment if isinstance(environment, Environment) else None
-        named = "" if isinstance(environment, Environment) else environment_of(environment, source)
+        named = "" if isinstance(environment, Environment) else self._named(environment, source)
         tree = _example(example)
         check.require(source, side, named, tree, name)
         request = Deploy(
@@ -188,6 +192,12 @@ class Fleet:
         if timeout_s is None:
             timeout_s = DEPLOY_S if named in list(Shipped) else BUILD_S
         return deployment.wait(timeout_s, progress) if wait else deployment
+
+    def _named(self, given: str | None, source: str) -> str:
+        """The environment that is meant: its name, or the beginning of its digest."""
+        if isinstance(given, str) and re.fullmatch("[0-9a-f]{6,63}", given):
+            return self.environment(given).digest
+        return environment_of(given, source)
 
     def _taken(
         self, request: Deploy, own: Environment | None, progress: Progress
@@ -274,6 +284,11 @@ def environment_of(given: str | None, source: str) -> str:
     """The environment asked for, or the one that a source needs. Raises UnknownEnvironment."""
     if given is None:
         return environment_for(source).value
+    if not isinstance(given, str):
+        raise BadRequest(
+            f"environment is a name, a digest or an Environment, not {type(given).__name__}; "
+            "libraries of your own: environment=oodida.Environment([...])"
+        )
     if given not in list(Shipped) and not re.fullmatch("[0-9a-f]{64}", given):
         known = ", ".join(Shipped)
         raise UnknownEnvironment(
@@ -284,6 +299,8 @@ def environment_of(given: str | None, source: str) -> str:
 
 
 def _limits(profile: str, lower: Mapping[str, float] | None) -> LimitsAsked:
+    if lower is not None and not isinstance(lower, Mapping):
+        raise BadLimits(f'limits is a dict such as {{"time_s": 2}}, not {type(lower).__name__}')
     try:
         return LimitsAsked(profile=profile, lower=dict(lower or {}))
     except ValidationError as problem:

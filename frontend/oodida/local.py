@@ -22,8 +22,9 @@ from typing import IO, Any, Final
 from edge_runtime.signals import open_source
 from oodida.fleet import Fleet, connect
 from protocol.assignment import Attribute
-from protocol.errors import BadRecording, BadRequest, SetupError
+from protocol.errors import BadLimits, BadRecording, BadRequest, SetupError
 from protocol.imports.rules import read as read_rules
+from protocol.limits import Profiles
 from protocol.module import Environment
 from protocol.topics import is_name
 
@@ -66,8 +67,14 @@ def local(
     """
     tell = progress or (lambda _: None)
     _check(vehicles, attributes or {})
+    # What is wrong with these is told before anything starts.
     if import_rules is not None:
-        read_rules(import_rules)  # what is wrong with them is told before anything starts
+        read_rules(import_rules)
+    if not isinstance(limits, Mapping | None):
+        raise BadLimits(f'limits is a dict such as {{"time_s": 5}}, not {type(limits).__name__}')
+    Profiles.read().with_maximum(dict(limits or {}))
+    if wheel_folder is not None and not Path(wheel_folder).is_dir():
+        raise BadRequest(f"wheel_folder: there is no folder {wheel_folder}")
     with contextlib.ExitStack() as stack:
         home = _home(stack, folder)
         images = _images(tell)

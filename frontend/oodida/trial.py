@@ -20,11 +20,13 @@ from protocol.errors import SetupError
 
 #: Seconds that a trial may take, of wall and of processor time.
 TIME_S: Final = 10
+#: Limit, soft and hard. Out of processor time a process gets a signal that says so; at the hard
+#: limit it would be killed without a word.
 _LIMITS: Final = [
-    (resource.RLIMIT_CPU, TIME_S),
-    (resource.RLIMIT_AS, 2 * 1024**3),
-    (resource.RLIMIT_CORE, 0),
-    (resource.RLIMIT_FSIZE, 1024**2),
+    (resource.RLIMIT_CPU, TIME_S, TIME_S + 2),
+    (resource.RLIMIT_AS, 2 * 1024**3, 2 * 1024**3),
+    (resource.RLIMIT_CORE, 0, 0),
+    (resource.RLIMIT_FSIZE, 1024**2, 1024**2),
 ]
 #: Bytes of a verdict.
 MAX_VERDICT: Final = 65_536
@@ -36,8 +38,8 @@ from protocol import values, verification
 limits, time_s, most = json.loads(sys.argv[1])
 
 def tried(job, channel):
-    for limit, bound in limits:
-        resource.setrlimit(limit, (bound, bound))
+    for limit, soft, hard in limits:
+        resource.setrlimit(limit, (soft, hard))
     dumps, leave, write = json.dumps, os._exit, os.write  # before the module can change them
     os.setsid()
     for descriptor in (0, 1, 2):

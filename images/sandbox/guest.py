@@ -2,8 +2,8 @@
 
     guest [LIBRARY...]
 
-It is process 1 of the container and only supervises. The libraries are imported, then an empty
-frame says that all is up, then calls are served until the input ends or the container is removed.
+It is process 1 of the container and only supervises. An empty frame says that it is up, another one
+that the libraries are imported; then calls are served until the input ends.
 A call comes as two frames, its limits and its request; a frame is four bytes of length and as many
 bytes. A forked child loads and calls the module (`module_side.py`); what it prints and what it
 answers come through private pipes, so that nothing that a module writes to a descriptor can pass
@@ -46,6 +46,7 @@ _COUNTERS: Final = {
 def main(libraries: list[str]) -> None:
     """Serve calls on descriptors 0, 1 and 2."""
     calls, reports = _take_channels()
+    _write(reports, bytes(4))
     for library in libraries:
         with suppress(BaseException):  # the module that wants it is told, when it imports it
             __import__(library)

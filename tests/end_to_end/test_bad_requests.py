@@ -130,3 +130,44 @@ def test_rubbish_on_every_topic_disturbs_nobody(ada: oodida.Fleet) -> None:
             connection.do(connection._link.publish(Outgoing(topic, payload)))
     counted = changed("onboard", method="count")
     assert ada.submit(oodida.Assignment.model_validate(counted)).result() == 3
+
+
+MODULE = "def custom_code(window):\n    return 1\n"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"environment": ["six"]}, "environment is a name"),
+        ({"limits": ["time_s"]}, "limits is a dict"),
+        ({"returns": "number"}, "returns is a JSON schema as a dict"),
+        ({"timeout_s": 0}, "seconds above 0"),
+        ({"timeout_s": float("nan")}, "seconds above 0"),
+    ],
+)
+def test_what_cannot_be_an_option_of_a_deployment(
+    ada: oodida.Fleet, wrong: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(oodida.BadRequest, match=said):
+        ada.deploy(MODULE, name="m", **wrong)
+    assert ada.modules() == []
+
+
+def test_a_library_that_is_missing_is_told_with_what_to_do(ada: oodida.Fleet) -> None:
+    with pytest.raises(oodida.ModuleRefused, match=r"oodida\.Environment"):
+        ada.deploy(f"import no_such_library\n{MODULE}", name="m")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"limits": {"tim": 1}}, "tim"),
+        ({"limits": 5}, "limits is a dict"),
+        ({"wheel_folder": "nofolder"}, "no folder nofolder"),
+    ],
+)
+def test_what_a_system_of_ones_own_cannot_have_is_said_before_it_starts(
+    wrong: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(oodida.OodidaError, match=said), oodida.local({"car-1": None}, **wrong):
+        pass

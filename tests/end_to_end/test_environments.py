@@ -229,3 +229,18 @@ def test_a_lock_gives_the_same_environment_once_more_or_says_why_not(
         place.fleet.deploy(USES, "m", environment=oodida.Environment(lock=lost, wheels=place.mine))
     assert caught.value.details["reason_code"] in {"hash_differs", "gone"}
     assert [m.generation for m in place.fleet.modules() if m.name == "m"] == [second.generation]
+
+
+def test_the_beginning_of_a_digest_names_an_environment(place: Place) -> None:
+    made = deploy(place)
+    again = place.fleet.deploy(f"# again\n{USES}", "m", environment=made.environment[:12])
+    assert again.environment == made.environment
+    with pytest.raises(oodida.OodidaError, match="no environment's digest begins with 0123456789"):
+        place.fleet.deploy(USES, "m", environment="0123456789")
+
+
+def test_requirements_that_are_for_something_else_are_said_to_be(place: Place) -> None:
+    nothing = oodida.Environment(["baselib; python_version < '3'"])
+    with pytest.raises(oodida.EnvironmentRefused, match="Nothing of what is asked for") as caught:
+        place.fleet.deploy(USES, "m", environment=nothing)
+    assert caught.value.details["reason_code"] == "bad_requirement"

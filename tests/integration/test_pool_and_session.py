@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +14,8 @@ from typing import Any
 import docker
 import pytest
 
-from edge_runtime.sandbox import Call, Limits, PoolSettings, Sandbox
+from edge_runtime.sandbox import Call, Limits, PoolSettings, Sandbox, settings
+from edge_runtime.sandbox.container import STARTS
 from protocol import values
 from protocol.module import Environment
 from protocol.outcome import Kind, Limit
@@ -221,3 +224,60 @@ def test_random_numbers_differ_between_calls_of_a_session(sandbox: Sandbox) -> N
     with sandbox.session("science") as session:
         drawn = [value(session.run(Call(source, "science"))) for _ in range(3)]
     assert len({d[0] for d in drawn}) == len({d[1] for d in drawn}) == 3
+
+
+# --- libraries that misbehave while they are imported -------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def hostile(engine: None) -> Iterator[str]:  # noqa: ARG001
+    """An image with a library that is never imported, and one that ends the process."""
+    files = {
+        "Dockerfile": f"FROM {harness.images()[Environment.MINIMAL]}\nCOPY lib /oodida/lib\n",
+        "lib/spins.py": "while True: pass\n",
+        "lib/leaves.py": "import os\nos._exit(3)\n",
+    }
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    context.seek(0)
+    with closing(docker.from_env()) as client:
+        image, _ = client.images.build(fileobj=context, custom_context=True, rm=True)
+        yield str(image.id)
+        client.images.remove(str(image.id), force=True)
+
+
+def test_libraries_are_to_blame_for_what_they_do_at_their_import(
+    hostile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "IMPORT_S", 1.0)
+    uses = "import {}\ndef custom_code(window): return window"
+    with Sandbox({"own": hostile}, "test-hostile-libraries") as sandbox:
+        spins = sandbox.run(Call(uses.format("spins"), "own"))
+        assert spins.exceeded is not None, spins
+        assert spins.exceeded.limit is Limit.TIME
+        leaves = sandbox.run(Call(uses.format("leaves"), "own"))
+        assert leaves.kind is Kind.MODULE_ERROR
+        assert "while it was imported" in leaves.reason
+        assert value(sandbox.run(Call(uses.format("json"), "own", argument=[1]))) == [1]
+
+
+def test_nobody_waits_for_the_libraries_of_others(
+    hostile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "IMPORT_S", 3600.0)
+    uses = "import spins\ndef custom_code(window): return window"
+    cancelled = threading.Event()
+    with Sandbox({"own": hostile}, "test-slow-libraries") as sandbox:
+        with ThreadPoolExecutor(STARTS) as threads:
+            calls = [
+                threads.submit(sandbox.run, Call(uses, "own"), Limits(), cancelled)
+                for _ in range(STARTS)
+            ]
+            assert until(lambda: len(containers("test-slow-libraries")) == STARTS)
+            assert value(sandbox.run(Call(ECHO, "own", argument=2))) == 2
+            cancelled.set()
+        assert {c.result().reason for c in calls} == {"cancelled"}

@@ -7,8 +7,11 @@ import os
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import cast
+from typing import Any, Self, cast
 
+import pytest
+
+from edge_runtime import agent as agents
 from edge_runtime.agent import Agent, Settings
 from edge_runtime.environments.keeper import Keeper
 from edge_runtime.modules import ModuleStore
@@ -40,6 +43,28 @@ class Environments:
         pass
 
 
+class NoLink:
+    """A link that is up, over which nothing comes."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def wait_up(self) -> None:
+        pass
+
+    async def publish(self, message: object) -> None:
+        del message
+
+    async def receive(self) -> Any:
+        await asyncio.Event().wait()
+
+
 class NoSandbox:
     """A sandbox that nobody calls."""
 
@@ -50,8 +75,9 @@ class NoSandbox:
 
 
 def test_what_nobody_uses_leaves_the_vehicle_and_its_environment_is_not_in_use(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(agents, "Link", NoLink)
     folder = tmp_path / "modules/onboard"
     store = ModuleStore(folder, Side.ONBOARD)
     for name, environment in (("old", OWN), ("new", "minimal")):
@@ -66,7 +92,7 @@ def test_what_nobody_uses_leaves_the_vehicle_and_its_environment_is_not_in_use(
     async def scenario() -> Collection[str] | None:
         environments = Environments()
         settings = Settings("mqtt://127.0.0.1:1", "car-1", "vehicles", tmp_path)
-        agent = Agent(settings, None, cast(Sandbox, NoSandbox()), cast(Keeper, environments))
+        agent = Agent(settings, None, cast("Sandbox", NoSandbox()), cast("Keeper", environments))
         running = asyncio.create_task(agent.run())
         async with asyncio.timeout(10):
             await environments.asked.wait()

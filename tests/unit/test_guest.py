@@ -86,10 +86,10 @@ def call(
     request = request_of(source, argument, previous, verify)
     done = start(program, frame(request), **limits)
     assert done.returncode == 0, done.stderr.decode()
-    assert done.stdout[:4] == bytes(4), "the frame that says that it is up"
-    (length,) = struct.unpack(">I", done.stdout[4:8])
-    assert len(done.stdout) == 8 + length
-    line, _, answer = done.stdout[8:].partition(b"\n")
+    assert done.stdout[:8] == bytes(8), "the frames that say that it is up, and all is imported"
+    (length,) = struct.unpack(">I", done.stdout[8:12])
+    assert len(done.stdout) == 12 + length
+    line, _, answer = done.stdout[12:].partition(b"\n")
     said = None
     if answer.endswith(b"}"):
         said = values.from_text(answer)
@@ -241,7 +241,7 @@ def test_host_that_goes_away(program: Path, data: bytes) -> None:
     for sent in (data, frame(b"[1, 1, 1, 1, 0]") + data):
         done = serve(program, sent)
         assert done.returncode == 0
-        assert done.stdout == bytes(4)
+        assert done.stdout == bytes(8)
 
 
 def test_library_that_prints_and_reads_when_it_is_imported(program: Path, tmp_path: Path) -> None:
@@ -256,8 +256,8 @@ def test_library_that_prints_and_reads_when_it_is_imported(program: Path, tmp_pa
     request = request_of("import noisy\ndef custom_code(window): return noisy.read")
     limits = json.dumps([20, 15, 4096, 20_000, 0]).encode()
     done = serve(tmp_path / "oodida", frame(limits) + frame(request), libraries=("noisy",))
-    assert done.stdout[:4] == bytes(4), "the frame that says that it is up"
-    assert values.unpack(values.from_text(done.stdout[8:].partition(b"\n")[2])["value"]) == b""
+    assert done.stdout[:8] == bytes(8)
+    assert values.unpack(values.from_text(done.stdout[12:].partition(b"\n")[2])["value"]) == b""
     assert done.stderr == b""
 
 
@@ -276,7 +276,7 @@ def test_one_call_after_the_other_each_in_a_process_of_its_own(program: Path) ->
         sent += frame(b"[20, 15, 4096, 20000, 0]")
         sent += frame(request_of(source, str(Path.cwd())))
     done = serve(program, sent)
-    said, rest = [], done.stdout[4:]
+    said, rest = [], done.stdout[8:]
     while rest:
         (length,) = struct.unpack(">I", rest[:4])
         said.append(values.from_text(rest[4 : 4 + length].partition(b"\n")[2])["value"])

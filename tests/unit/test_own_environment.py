@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,3 +69,9 @@ def test_a_lock_stands_in_place_of_requirements(tmp_path: Path) -> None:
             oodida.Environment(lock=wrong)
     with pytest.raises(oodida.EnvironmentRefused, match="leave the requirements out"):
         oodida.Environment(["six"], lock=file)
+
+
+@pytest.mark.parametrize("wrong", [{"requirements": None}, {"requirements": 3}, {"wheels": 3}])
+def test_what_is_no_list_is_said_to_be_none(wrong: dict[str, Any]) -> None:
+    with pytest.raises(oodida.EnvironmentRefused, match="list of texts"):
+        oodida.Environment(**wrong)

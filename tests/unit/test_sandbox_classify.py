@@ -198,3 +198,13 @@ def test_a_container_may_serve_again_only_if_it_is_as_before() -> None:
         Seen(answered.report, Stop.OUTPUT),
     ):  # fmt: skip
         assert not is_blank(seen), seen
+
+
+def test_what_libraries_do_while_they_are_imported_is_the_modules() -> None:
+    late = classify(Seen(None, Stop.IMPORT_TIME), LIMITS)
+    assert late.exceeded is not None
+    assert (late.exceeded.limit, late.exceeded.configured) == (Limit.TIME, 30)
+    assert "being imported" in late.describe()
+    ended = classify(Seen(None, Stop.IMPORT_END, "bye"), LIMITS)
+    assert ended.kind is Kind.MODULE_ERROR
+    assert ended.reason == "a library ended the process while it was imported bye"

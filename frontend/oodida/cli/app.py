@@ -242,6 +242,9 @@ def run(  # noqa: PLR0917 - options, all of them by name
     ] = "majority",
     deadline: Annotated[float, typer.Option(help="Seconds an iteration may take.")] = 30.0,
     rate_hz: Annotated[float | None, typer.Option(help="Samples a second.")] = None,
+    isolation: Annotated[
+        str, typer.Option(help="A container for each 'call', or one for the 'assignment'.")
+    ] = "call",
     *,
     detach: Annotated[bool, typer.Option("--detach", help="Print the id and leave.")] = False,
     as_json: Json = False,
@@ -253,7 +256,7 @@ def run(  # noqa: PLR0917 - options, all of them by name
         spec = assignment_from(
             onboard, signals, samples, offboard, param, offboard_param,
             vehicles=select_from(ids, where, sample, seed), iterations=iterations,
-            consistency=consistency, deadline_s=deadline, rate_hz=rate_hz,
+            consistency=consistency, deadline_s=deadline, rate_hz=rate_hz, isolation=isolation,
         )  # fmt: skip
         with connect(url, user) as fleet:
             started = fleet.submit(spec)

@@ -55,10 +55,13 @@ def deploy(  # noqa: PLR0917 - options, all of them by name
     """Ship a module to vehicles or cloud. What runs takes it at its next call.
 
     With --requirement or --wheels it gets libraries of its own: they are found and locked once,
-    and brought to the vehicles.
+    and brought to the vehicles. Ctrl-C only stops waiting: what was asked for goes on.
     """
     with (
-        show.errors(json_wanted=as_json),
+        show.errors(
+            json_wanted=as_json,
+            interrupted="no longer waiting; the deployment goes on, `oodida modules` shows it",
+        ),
         connect(url, user) as fleet,
         show.busy(as_json=as_json) as busy,
     ):

@@ -18,6 +18,7 @@ To = Annotated[str, typer.Option(help="Where the module runs: vehicles or cloud.
 EnvironmentName = Annotated[
     str | None,
     typer.Option(
-        help="minimal or science (NumPy, SciPy, pandas, scikit-learn). Default: what it imports."
+        help="minimal, science (NumPy, SciPy, pandas, scikit-learn), or the whole digest of "
+        "an environment that is built. Default: what it imports."
     ),
 ]

@@ -100,15 +100,15 @@ def paragraph(title: str, words: Iterable[str]) -> None:
 
 
 @contextlib.contextmanager
-def errors(*, json_wanted: bool) -> Iterator[None]:
-    """Show an error of ours as one, and leave with status 1."""
+def errors(*, json_wanted: bool, interrupted: str = "interrupted") -> Iterator[None]:
+    """Show an error of ours as one, and leave with status 1; ``interrupted`` is for Ctrl-C."""
     try:
         yield
     except OodidaError as error:
         error_of(error, json_wanted=json_wanted)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        err.print("interrupted")
+        err.print(interrupted)
         raise typer.Exit(130) from None
 
 

@@ -90,6 +90,7 @@ def assignment_from(
     offboard_param: list[str] | None,
     *,
     rate_hz: float | None,
+    isolation: str = "call",
     **rest: Any,
 ) -> Assignment:
     """An assignment; BadRequest for what is none."""
@@ -100,6 +101,7 @@ def assignment_from(
         onboard=Onboard(
             method,
             module=module,
+            isolation=isolation,  # type: ignore[arg-type]  # whatever else it is, it says so
             signals=names[0] if len(names) == 1 else tuple(names),
             samples=samples,
             rate_hz=rate_hz,
