@@ -28,7 +28,7 @@ LEARNING = Path(__file__).parent / "module_with_scikit_learn.txt"
 WINDOW = [float(i % 50) for i in range(50)]
 #: Calls at once where they are sustained, as an edge runtime has by default.
 AT_ONCE = 4
-SUSTAINED = 60
+SUSTAINED = 120
 
 
 def timed(call: Callable[[], Any]) -> float:
@@ -137,7 +137,7 @@ def main(rounds: int) -> None:
         rounds=rounds,
         module_of_20_lines=calls(images, "minimal", small, rounds),
         module_with_scikit_learn=calls(images, "science", learning, max(3, rounds // 2)),
-        sustained=sustained(images, small, max(5, rounds // 3)),
+        sustained=sustained(images, small, max(3, rounds // 5)),
         isolation_assignment={
             "module_of_20_lines": within_an_assignment(images, "minimal", small, 5),
             "module_with_scikit_learn": within_an_assignment(images, "science", learning, 3),

@@ -178,7 +178,8 @@ class Pool:
             try:
                 container = self._started(kind)
             except EngineFailure as problem:
-                log.warning("no container could be started ahead: %s", problem)
+                if not self._closed:
+                    log.warning("no container could be started ahead: %s", problem)
                 self._failed(kind)
             else:
                 self._add(kind, container)
