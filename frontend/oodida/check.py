@@ -9,7 +9,7 @@ import json
 import signal
 from typing import Any, Final
 
-from oodida.trial import TIME_S, TRIER
+from oodida.trial import TRIER
 from protocol import values
 from protocol.errors import ModuleRefused
 from protocol.imports import rules as import_rules
@@ -65,7 +65,7 @@ def require(source: str, side: Side, environment: str, example: values.Tree, nam
 def _try(job: bytes) -> Verdict:
     out, status, late = TRIER.run(job)
     if late:
-        reason = f"it did not return within {TIME_S} s when it was tried"
+        reason = f"it did not return within {TRIER.time_s} s when it was tried"
         return Verdict(ok=False, code="time", reason=reason)
     return _verdict(out, status)
 
@@ -76,7 +76,9 @@ def _verdict(out: bytes, status: int) -> Verdict:
         return Verdict.model_validate(found)
     except ValueError:
         if status == -signal.SIGXCPU:
-            return Verdict(ok=False, code="time", reason=f"it computed for more than {TIME_S} s")
+            return Verdict(
+                ok=False, code="time", reason=f"it computed for more than {TRIER.time_s} s"
+            )
         how = f"signal {-status}" if status < 0 else f"status {status}"
         reason = f"its process ended with {how} before it returned"
         return Verdict(ok=False, code="died", reason=reason)

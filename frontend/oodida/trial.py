@@ -18,12 +18,10 @@ from typing import Any, Final
 
 from protocol.errors import SetupError
 
-#: Seconds that a trial may take, of wall and of processor time.
+#: Seconds that a trial may take where nobody says otherwise.
 TIME_S: Final = 10
-#: Limit, soft and hard. Out of processor time a process gets a signal that says so; at the hard
-#: limit it would be killed without a word.
+#: Limit, soft and hard.
 _LIMITS: Final = [
-    (resource.RLIMIT_CPU, TIME_S, TIME_S + 2),
     (resource.RLIMIT_AS, 2 * 1024**3, 2 * 1024**3),
     (resource.RLIMIT_CORE, 0, 0),
     (resource.RLIMIT_FSIZE, 1024**2, 1024**2),
@@ -88,9 +86,14 @@ while head := sys.stdin.buffer.readline():
 
 
 class Trier:
-    """The process. Safe from several threads, one trial at a time."""
+    """The process. Safe from several threads, one trial at a time.
 
-    def __init__(self) -> None:
+    Args:
+        time_s: seconds that a trial may take, of wall and of processor time.
+    """
+
+    def __init__(self, time_s: int = TIME_S) -> None:
+        self.time_s = time_s
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = os.getpid()
         self._lock = threading.Lock()
@@ -131,7 +134,10 @@ class Trier:
         environ = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "LC_ALL", "TMPDIR")}
         # One thread: each thread of a numerical library reserves memory, which is limited.
         environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        settings = json.dumps([_LIMITS, TIME_S, MAX_VERDICT])
+        # Out of processor time a process gets a signal that says so; at the hard limit it would be
+        # killed without a word.
+        limits = [(resource.RLIMIT_CPU, self.time_s, self.time_s + 2), *_LIMITS]
+        settings = json.dumps([limits, self.time_s, MAX_VERDICT])
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-c", _PROGRAM, settings],

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from oodida import check
+from oodida.trial import Trier
 from protocol.messages import Verdict
 from protocol.module import Environment, Side
 from tests.conftest import until
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three seconds are enough here."""
-    monkeypatch.setattr(check, "TIME_S", 3)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two seconds are enough here."""
+    trier = Trier(time_s=2)
+    monkeypatch.setattr(check, "TRIER", trier)
+    yield
+    trier.close()
 
 
 def verdict(body: str, environment: str = Environment.MINIMAL) -> Verdict:

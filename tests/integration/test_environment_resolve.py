@@ -173,7 +173,7 @@ def children() -> set[int]:
     for place in Path("/proc").glob("[0-9]*"):
         try:
             parent = (place / "stat").read_text().rpartition(")")[2].split()[1]
-            if int(parent) == os.getpid() and b"pip" in (place / "cmdline").read_bytes():
+            if int(parent) == os.getpid() and b"\0-m\0pip\0" in (place / "cmdline").read_bytes():
                 found.add(int(place.name))
         except OSError:  # it has ended
             continue
