@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing
 import docker
 import pytest
 
+from edge_runtime.sandbox import reaper
 from tests.attack import harness
 from tests.attack.harness import GVISOR, ISOLATIONS, Rig, Way
 from tests.attack.host import Host
@@ -30,6 +31,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if runtime is None and metafunc.definition.get_closest_marker("gvisor"):
         ways.append(Way("call", GVISOR))
     metafunc.parametrize("rig", ways, indirect=True, ids=str)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _removed_at_once() -> Iterator[None]:
+    """Containers are removed after their call and not a moment later: each test waits for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reaper, "DELAY_S", 0.0)
+        yield
 
 
 @pytest.fixture(scope="session")
