@@ -42,7 +42,7 @@ class Sessions:
             session = (
                 kept.session
                 if kept is not None
-                else self._sandbox.open_session(module.environment, limits, labels)
+                else self._sandbox.session(module.environment, limits, labels)
             )
             self._open[assignment] = _Open(wanted, session, time.monotonic())
         if old is not None:

@@ -15,7 +15,7 @@ from edge_runtime.sandbox.session import NEVER, Session
 from edge_runtime.sandbox.settings import Shape
 from protocol.limits import Limits
 from protocol.module import Environment
-from protocol.outcome import Kind, Outcome
+from protocol.outcome import Outcome
 
 NO_POOL: Final = PoolSettings(minimum=0, maximum=0)
 DEFAULT_LIMITS: Final = Limits()
@@ -77,46 +77,31 @@ class Sandbox:
             limits: what it may use.
             cancelled: once it is set, the container is killed, and the outcome says so.
         """
-        image = self._images.get(call.environment)
-        if image is None:
-            return _no_image(call.environment)
-        with self._session(image, limits, call.labels, once=True) as session:
+        with self._session(call.environment, limits, call.labels, once=True) as session:
             return session.run(call, cancelled)
 
-    @contextmanager
     def session(
         self,
         environment: str,
         limits: Limits = DEFAULT_LIMITS,
         labels: Mapping[str, str] | None = None,
-    ) -> Iterator[Session]:
-        """One container for the calls of one assignment; see `open_session`."""
-        with self.open_session(environment, limits, labels) as session:
-            yield session
-
-    def open_session(
-        self,
-        environment: str,
-        limits: Limits = DEFAULT_LIMITS,
-        labels: Mapping[str, str] | None = None,
     ) -> Session:
-        """One container for the calls of one assignment, to be closed by whoever opened it.
+        """One container for the calls of one assignment, to be closed by whoever asked for it.
 
         Between its calls nothing is shared but the container: each runs in a process of its own,
         and a container in which one left anything is not used again.
         """
-        image = self._images.get(environment, "")
-        return self._session(image, limits, labels or {}, once=False)
+        return self._session(environment, limits, labels or {}, once=False)
 
     def _session(
-        self, image: str, limits: Limits, labels: Mapping[str, str], *, once: bool
+        self, environment: str, limits: Limits, labels: Mapping[str, str], *, once: bool
     ) -> Session:
         return Session(
             self._containers,
             self._pool,
             self._counted,
             self._closing.is_set,
-            image,
+            self._images.get(environment),
             limits,
             labels,
             once=once,
@@ -174,8 +159,3 @@ class Sandbox:
             with self._idle:
                 self._running -= 1
                 self._idle.notify_all()
-
-
-def _no_image(environment: str) -> Outcome:
-    reason = f"there is no image for the environment {environment} here"
-    return Outcome(kind=Kind.REFUSED, reason=reason)

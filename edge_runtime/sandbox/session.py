@@ -37,7 +37,7 @@ class Session:
         pool: Pool,
         counted: Callable[[], AbstractContextManager[None]],
         closing: Callable[[], bool],
-        image: str,
+        image: str | None,
         limits: Limits,
         labels: Mapping[str, str],
         *,
@@ -65,6 +65,9 @@ class Session:
     def run(self, call: Call, cancelled: threading.Event = NEVER) -> Outcome:
         """Run a call and return how it ended; see `Sandbox.run`."""
         started = time.monotonic()
+        if self._image is None:
+            reason = f"there is no image for the environment {call.environment} here"
+            return Outcome(kind=Kind.REFUSED, reason=reason)
         request = call.request(self._limits.value)
         if len(request) > MAX_REQUEST:
             reason = f"the argument is larger than {MAX_REQUEST} bytes; take fewer samples"
@@ -76,7 +79,8 @@ class Session:
         printed = ""
         try:
             with self._counted(), self._turn:
-                seen, printed = self._exchange(call.source, request, given_up)
+                shape = Shape.of(self._image, self._limits)
+                seen, printed = self._exchange(shape, call.source, request, given_up)
             outcome = classify(seen, self._limits)
         except NotUp as problem:
             outcome = classify(problem.seen, self._limits)
@@ -89,12 +93,12 @@ class Session:
         return outcome.model_copy(update={"printed": printed, "seconds": seconds})
 
     def _exchange(
-        self, source: str, request: bytes, given_up: Callable[[], bool]
+        self, shape: Shape, source: str, request: bytes, given_up: Callable[[], bool]
     ) -> tuple[Seen, str]:
         with self._keeping_blank():
             if self._container is None or not self._container.quiet:
                 self._let_go()
-                self._container = self._take(source, given_up)
+                self._container = self._take(shape, source, given_up)
             said = self._container.exchange(request, self._limits, given_up)
             if not (self._once or self._over) and is_blank(said[0]):
                 return said
@@ -109,8 +113,8 @@ class Session:
             self._let_go()
             raise
 
-    def _take(self, source: str, given_up: Callable[[], bool]) -> Container:
-        shape, libraries = Shape.of(self._image, self._limits), imported(source)
+    def _take(self, shape: Shape, source: str, given_up: Callable[[], bool]) -> Container:
+        libraries = imported(source)
         taken = self._pool.take(shape, libraries)
         try:
             return taken or self._containers.start(shape, libraries, self._labels, given_up)

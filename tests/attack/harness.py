@@ -106,7 +106,7 @@ class Rig:
             return session
         if session is not None:
             session.close()
-        session = self.sandbox.open_session(environment, limits, {SESSION_LABEL: str(self.way)})
+        session = self.sandbox.session(environment, limits, {SESSION_LABEL: str(self.way)})
         self._mine.key, self._mine.session = (environment, limits), session
         with self._lock:
             self._open.append(session)

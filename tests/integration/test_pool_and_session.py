@@ -211,7 +211,7 @@ def test_a_cancelled_call_of_a_session_ends_at_once(sandbox: Sandbox) -> None:
 def test_a_session_ends_with_its_sandbox(engine: None) -> None:  # noqa: ARG001
     owner = "test-session-ends"
     with Sandbox(harness.images(), owner) as sandbox:
-        session = sandbox.open_session("minimal")
+        session = sandbox.session("minimal")
         value(session.run(call(ECHO)))
         assert len(containers(owner)) == 1
     assert harness.containers(owner) == []

@@ -338,6 +338,9 @@ def test_no_image(rig: Rig) -> None:
         assert "build or pull it" in missing.reason
         unknown = sandbox.run(Call(ECHO, Environment.SCIENCE))
         assert unknown.kind is Kind.REFUSED
+        with sandbox.session(Environment.SCIENCE) as session:
+            shared = session.run(Call(ECHO, Environment.SCIENCE))
+        assert (shared.kind, shared.reason) == (unknown.kind, unknown.reason)
         assert "science" in unknown.reason
 
 

@@ -53,7 +53,7 @@ class Machine:
     def done(self) -> None:
         pass
 
-    def open_session(self, *_: object) -> Session:
+    def session(self, *_: object) -> Session:
         parts = cast("Any", self)
         return Session(
             parts, parts, contextlib.nullcontext, lambda: False, "image", Limits(), {}, once=False
