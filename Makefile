@@ -11,7 +11,7 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
 LOCKS := images/locks
-IMAGES := base broker registry sandbox-minimal sandbox-science
+IMAGES := base broker postgres registry sandbox-minimal sandbox-science
 
 # Testcontainers would pull an image to clean up after it; our containers carry a label instead.
 export TESTCONTAINERS_RYUK_DISABLED := true

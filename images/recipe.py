@@ -124,6 +124,18 @@ RECIPES: Final[Mapping[str, Recipe]] = {
             },
         ),
         Recipe(
+            "postgres",
+            {"BASE": "base"},
+            {
+                "Dockerfile": "images/postgres/Dockerfile",
+                "pg_hba.conf": "images/postgres/pg_hba.conf",
+                "pg_ident.conf": "images/postgres/pg_ident.conf",
+                "postgresql.conf": "images/postgres/postgresql.conf",
+                "rootfs.sh": "images/rootfs.sh",
+                "start.sh": "images/postgres/start.sh",
+            },
+        ),
+        Recipe(
             "science",
             {"PYTHON": "python"},
             {

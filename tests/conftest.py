@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ settings.register_profile("ours", deadline=None)
 settings.load_profile("ours")
 
 ROOT = Path(__file__).parent.parent
+#: On containers that tests start, with the process that started them.
+TEST_LABEL = "io.oodida.test"
 RECORDINGS = ROOT.parent / "shared" / "data" / "carobd"
 
 
@@ -81,3 +84,52 @@ def broker(engine: None) -> Iterator[str]:  # noqa: ARG001
     container.waiting_for(LogMessageWaitStrategy("mosquitto version .* running"))
     with container:
         yield f"mqtt://127.0.0.1:{container.get_exposed_port(1883)}"
+
+
+@pytest.fixture(scope="session")
+def postgres(engine: None) -> Iterator[str]:  # noqa: ARG001
+    """The SQLAlchemy URL of a PostgreSQL in a container, the image that is shipped.
+
+    Its data lies in memory; what it writes, it writes as it would to a disk. The user may make
+    databases.
+    """
+    from testcontainers.core.container import DockerContainer
+    from testcontainers.core.wait_strategies import LogMessageWaitStrategy
+
+    from images.build import ensure
+
+    password = secrets.token_urlsafe(24)
+    container = DockerContainer(ensure("postgres", progress=print)).with_exposed_ports(5432)
+    container.with_env("POSTGRES_PASSWORD", password)
+    container.with_kwargs(
+        labels={TEST_LABEL: str(os.getpid())},
+        read_only=True,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges"],
+    )
+    for place in ("/var/lib/postgresql/data", "/run/postgresql"):
+        container.with_tmpfs_mount(place, "uid=10001,gid=10001,mode=0700")
+    container.waiting_for(LogMessageWaitStrategy("ready to accept connections"))
+    with container:
+        grant = ["psql", "-U", "postgres", "-d", "postgres", "-c", "ALTER ROLE oodida CREATEDB"]
+        status, output = container.exec(grant)
+        assert status == 0, output
+        port = container.get_exposed_port(5432)
+        yield f"postgresql+psycopg://oodida:{password}@127.0.0.1:{port}/oodida"
+
+
+@pytest.fixture
+def postgres_database(postgres: str) -> Iterator[str]:
+    """The URL of an empty database of its own, which goes with the test."""
+    from sqlalchemy import create_engine, make_url, text
+
+    name = f"test_{secrets.token_hex(6)}"
+    maker = create_engine(postgres, isolation_level="AUTOCOMMIT")
+    try:
+        with maker.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        yield make_url(postgres).set(database=name).render_as_string(hide_password=False)
+        with maker.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    finally:
+        maker.dispose()
