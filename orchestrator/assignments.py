@@ -6,7 +6,7 @@ from typing import Final
 
 from orchestrator import events
 from orchestrator.planner import AskAgain, Combine, GiveUp, Situation, TaskView, Wait, next_step
-from orchestrator.store import queries
+from orchestrator.store import changes, queries
 from orchestrator.store.tables import AssignmentRow, IterationRow
 from orchestrator.turn import Turn, dump, error_reply, load
 from protocol import topics, values
@@ -18,7 +18,7 @@ from protocol.errors import (
     OodidaError,
     ValueTooLarge,
 )
-from protocol.lifecycle import ASSIGNMENT, TASK, AssignmentState, TaskState, advance, terminal
+from protocol.lifecycle import ASSIGNMENT, OPEN, TASK, AssignmentState, TaskState, terminal
 from protocol.messages import (
     MAX_RESULTS,
     CancelOrder,
@@ -43,7 +43,7 @@ def spec_of(row: AssignmentRow) -> Assignment:
 def begin(turn: Turn, row: AssignmentRow) -> None:
     """Start the iteration that the row names: an order to every target that is connected."""
     spec = spec_of(row)
-    row.deadline_at = turn.now + spec.deadline_s
+    row.deadline_at = row.wake_at = turn.now + spec.deadline_s
     online = queries.online(turn.session, "vehicles")
     previous = _previous(turn, row)
     turn.session.add(
@@ -55,11 +55,11 @@ def begin(turn: Turn, row: AssignmentRow) -> None:
     for vehicle in load(row.targets):
         there = vehicle in online
         task = _task(row, Side.ONBOARD, vehicle)
-        task["state"] = TaskState.QUEUED if there else TaskState.OFFLINE
+        task["state"] = TaskState.QUEUED if there else TaskState.EXPIRED
         tasks.append(task)
         if there:
             _order_onboard(turn, row, spec, task, previous, row.onboard_generation)
-    queries.add_tasks(turn.session, tasks)
+    changes.add_tasks(turn.session, tasks, now=turn.now, cause="the iteration begins")
     step(turn, row)
 
 
@@ -126,10 +126,11 @@ def answered(turn: Turn, side: Side, edge: str, report: TaskReport) -> None:
     old, new = TaskState(task.state), TaskState(report.state)
     if new not in TASK[old]:
         return  # said twice, or after the iteration had ended
-    task.state = advance(TASK, old, new)
-    task.edge = edge
-    task.digest, task.generation = report.digest, report.generation
-    task.seconds, task.outcome = report.seconds, dump(report.outcome)
+    changes.move_task(
+        turn.session, task, new, now=turn.now, cause="it was reported", edge=edge,
+        digest=report.digest, generation=report.generation, seconds=report.seconds,
+        outcome=dump(report.outcome),
+    )  # fmt: skip
     turn.session.flush()
     row = queries.assignment(turn.session, task.assignment)
     if row is None or row.iteration != task.iteration:
@@ -212,23 +213,28 @@ def _ask_again(turn: Turn, row: AssignmentRow, spec: Assignment, vehicles: tuple
     previous = _previous(turn, row)
     for old in queries.tasks(turn.session, row.id, row.iteration, Side.ONBOARD):
         if old.edge in vehicles:
-            old.state = advance(TASK, TaskState(old.state), TaskState.SUPERSEDED)
+            again = "its code has been replaced"
+            changes.move_task(turn.session, old, TaskState.SUPERSEDED, now=turn.now, cause=again)
             new = _task(row, Side.ONBOARD, old.edge)
             new["id"], new["attempt"] = old.id, old.attempt + 1
-            queries.add_tasks(turn.session, [new])
+            changes.add_tasks(turn.session, [new], now=turn.now, cause="asked again")
             _order_onboard(turn, row, spec, new, previous, generation)
 
 
 def _close(turn: Turn, row: AssignmentRow, participation: dict[str, Participation]) -> None:
-    queries.end_open_tasks(turn.session, row.id, row.iteration, TaskState.TIMED_OUT)
+    changes.end_open_tasks(
+        turn.session, row.id, row.iteration, now=turn.now, cause="the iteration is closed"
+    )
     iteration = queries.iteration(turn.session, row.id, row.iteration)
     if iteration is not None:
         iteration.participation = dump({v: p.model_dump() for v, p in participation.items()})
 
 
 def _combine(turn: Turn, row: AssignmentRow, spec: Assignment, kept: tuple[str, ...]) -> None:
-    row.state = advance(ASSIGNMENT, AssignmentState(row.state), AssignmentState.COMBINING)
-    row.deadline_at = turn.now + spec.deadline_s
+    changes.move_assignment(
+        turn.session, row, AssignmentState.COMBINING, now=turn.now, cause="the vehicles are done"
+    )
+    row.deadline_at = row.wake_at = turn.now + spec.deadline_s
     turn.session.flush()
     _order_offboard(turn, row, spec, kept, _task(row, Side.OFFBOARD, ""))
 
@@ -245,8 +251,10 @@ def ask_workers_again(turn: Turn, row: AssignmentRow) -> None:
     kept = tuple(sorted(vehicle for vehicle, p in told.items() if p["status"] == "included"))
     task = _task(row, Side.OFFBOARD, "")
     task["id"], task["attempt"] = old.id, old.attempt + 1
-    if old.state == TaskState.QUEUED:  # else a worker was stopped with it, and said so
-        old.state = advance(TASK, TaskState(old.state), TaskState.SUPERSEDED)
+    if old.state in OPEN:  # else a worker was stopped with it, and said so
+        changes.move_task(
+            turn.session, old, TaskState.SUPERSEDED, now=turn.now, cause="the worker is gone"
+        )
     turn.session.flush()
     _order_offboard(turn, row, spec_of(row), kept, task)
 
@@ -264,7 +272,7 @@ def _order_offboard(
     if size > MAX_RESULTS:
         problem = f"the vehicles' values have {size} bytes together; at most {MAX_RESULTS} can be "
         raise ValueTooLarge(problem + "combined. Return less from each vehicle.")
-    queries.add_tasks(turn.session, [task])
+    changes.add_tasks(turn.session, [task], now=turn.now, cause="a worker is asked")
     left = max(0.0, (row.deadline_at or turn.now) - turn.now)
     order = OffboardOrder(
         id=str(task["id"]),
@@ -301,7 +309,9 @@ def _combined(turn: Turn, row: AssignmentRow, report: TaskReport) -> None:
     turn.session.flush()
     turn.event(row.user_id, row.id, events.fitting(events.of_iteration(turn, iteration)))
     if row.iteration < spec_of(row).iterations:
-        row.state = advance(ASSIGNMENT, AssignmentState(row.state), AssignmentState.COLLECTING)
+        changes.move_assignment(
+            turn.session, row, AssignmentState.COLLECTING, now=turn.now, cause="the next iteration"
+        )
         row.iteration += 1
         begin(turn, row)
     else:
@@ -334,19 +344,24 @@ def cancel(turn: Turn, row: AssignmentRow) -> None:
 
 
 def _end(turn: Turn, row: AssignmentRow, state: AssignmentState, error: OodidaError | None) -> None:
-    row.state = advance(ASSIGNMENT, AssignmentState(row.state), state)
-    row.deadline_at = None
+    why = error.message if error is not None else "the last iteration is done"
+    changes.move_assignment(turn.session, row, state, now=turn.now, cause=why)
+    row.deadline_at = row.wake_at = None
+    row.ended_at = turn.now
     row.error = dump(error_reply(error)) if error is not None else None
     if error is not None:
         stop = CancelOrder(assignment=row.id)
         # Who has answered already may still have a container for what would have followed.
         all_of_them = spec_of(row).onboard.isolation == "assignment"
         for task in queries.tasks(turn.session, row.id, row.iteration, Side.ONBOARD):
-            if all_of_them or task.state in (TaskState.QUEUED, TaskState.TIMED_OUT):
+            if all_of_them or task.state in (*OPEN, TaskState.TIMED_OUT, TaskState.EXPIRED):
                 turn.order(topics.orders("vehicles", task.edge), stop, 60)
         for worker in queries.online(turn.session, "workers"):
             turn.order(topics.orders("workers", worker), stop, 60)
-    queries.end_open_tasks(turn.session, row.id, row.iteration, TaskState.CANCELLED)
+    changes.end_open_tasks(
+        turn.session, row.id, row.iteration, now=turn.now, cause="the assignment has ended",
+        cancelled=True,
+    )  # fmt: skip
     turn.event(row.user_id, row.id, events.of_end(turn, row))
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from orchestrator.consistency import Made, choose
 from protocol.assignment import Assignment
-from protocol.lifecycle import TaskState
+from protocol.lifecycle import OPEN, TaskState
 from protocol.outcome import Kind, Outcome
 from protocol.participation import Participation, Status
 
@@ -88,7 +88,7 @@ def next_step(now: Situation) -> Step:
         stale = _stale(now)
         if stale:
             return AskAgain(stale)
-        if any(t.state is TaskState.QUEUED and t.vehicle in now.online for t in now.tasks):
+        if any(t.state in OPEN and t.vehicle in now.online for t in now.tasks):
             return Wait()
     return close(now)
 

@@ -32,13 +32,16 @@ from protocol.messages import (
     Event,
     History,
     ListAssignments,
+    ListChanges,
     ListEnvironments,
     ListModules,
+    ListParticipation,
     ListVehicles,
     ModuleInfo,
     Presence,
     Reply,
     Request,
+    Resume,
     Submit,
     Upload,
     VehicleInfo,
@@ -77,6 +80,8 @@ def answer(turn: Turn, request: Request) -> Reply:
             return wheels.upload(turn, request)
         case History():
             return _history(turn, request)
+        case Resume() | ListParticipation() | ListChanges():
+            raise BadRequest("this is not answered yet")
         case DeploymentStatus():
             row = queries.deployment(turn.session, request.deployment)
             if row is None or row.user_id != request.user_id:
@@ -117,7 +122,11 @@ def _submit(turn: Turn, request: Submit) -> None:
         pinned=pinned.digest if pinned else None,
         targets=dump(targets),
         deadline_at=None,
+        wake_at=None,
         started_at=turn.now,
+        began_at=None,
+        quorum_at=None,
+        ended_at=None,
         error=None,
     )
     turn.session.add(row)

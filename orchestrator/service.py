@@ -25,6 +25,7 @@ from protocol.messages import (
     ModuleReport,
     Receipt,
     Reply,
+    StateReport,
     TaskReport,
     VerifyReport,
 )
@@ -280,6 +281,8 @@ def _guarded(turn: Turn, id_: str, work: Callable[[Turn, AssignmentRow], None]) 
 def _report(turn: Turn, address: topics.Address, message: Incoming) -> None:
     report = messages.decode(REPORT, message.payload, message.content_type)
     side = Side.ONBOARD if address.family == "vehicles" else Side.OFFBOARD
+    if isinstance(report, StateReport):
+        return  # it needs no receipt: one that is lost does no harm
     match report:
         case TaskReport():
             assignments.answered(turn, side, address.name, report)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from protocol import methods
+from protocol.account import Budget
 from protocol.errors import BadRequest
 from protocol.module import Digest, Name
 from protocol.topics import is_name
@@ -17,6 +18,11 @@ from protocol.topics import is_name
 CUSTOM = "custom"
 Consistency = Literal["majority", "newest", "pinned", "any"]
 Isolation = Literal["call", "assignment"]
+#: Whether a window that was interrupted, by ignition off or a restart, may be computed over.
+WindowGaps = Literal["allow", "forbid"]
+#: What becomes of an answer that comes after its iteration was closed.
+Late = Literal["drop", "next"]
+Share = Annotated[float, Field(gt=0, le=1, strict=True, allow_inf_nan=False)]
 #: One line of text that does not look like a mark of `protocol.values`.
 _LABEL = r"^[^~\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
 AttributeName = Annotated[str, Field(max_length=64, pattern=_LABEL)]
@@ -152,11 +158,14 @@ class Onboard(_Task):
 
     ``signals`` is one name (the window is one array) or several (a dict of arrays).
     ``rate_hz`` is how many samples a second are taken; None leaves it to the source.
+    ``gaps`` says whether a window that was interrupted counts ("allow": the result declares the
+    gaps) or is collected once more ("forbid").
     """
 
     signals: SignalName | Annotated[tuple[SignalName, ...], Field(min_length=1, max_length=64)]
     samples: Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
     rate_hz: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] | None = None
+    gaps: WindowGaps = "allow"
 
     if TYPE_CHECKING:  # what the base's __init__ takes, for those who read and check types
 
@@ -170,6 +179,7 @@ class Onboard(_Task):
             isolation: Isolation = "call",
             params: Mapping[str, Any] | None = None,
             rate_hz: float | None = None,
+            gaps: WindowGaps = "allow",
             **parameters: Any,
         ) -> None: ...
 
@@ -215,6 +225,14 @@ class Assignment(_Spec):
     ``deadline_s`` is per iteration and side: what a vehicle has not answered by then is left out,
     and a worker that has not combined by then fails the assignment.
     ``digest`` is for consistency "pinned"; None pins what is current at submission.
+    ``quorum`` is how many of the vehicles have to give a usable result: a number, or a share as a
+    float from above 0 to 1.0. Once it is reached the others get as long again; an iteration that
+    misses it fails the assignment. None: one result is enough, and all that can answer are awaited.
+    ``late`` says what becomes of an answer that comes after its iteration was closed: "drop", or
+    "next" to combine it in the next one.
+    ``halt_on_failure``: the assignment halts when the module crashes or hits a limit on more than
+    this share of the vehicles; None never halts. `Run.resume` goes on, with the code repaired.
+    ``budget`` is what each vehicle may use for it at most.
     """
 
     vehicles: Select = Field(default_factory=Select.all)
@@ -224,6 +242,10 @@ class Assignment(_Spec):
     consistency: Consistency = "majority"
     digest: Digest | None = None
     deadline_s: Annotated[float, Field(ge=0.1, le=7 * 86_400, allow_inf_nan=False)] = 30.0
+    quorum: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | Share | None = None
+    late: Late = "drop"
+    halt_on_failure: Share | None = 0.3
+    budget: Budget | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

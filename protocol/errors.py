@@ -161,6 +161,18 @@ class AssignmentCancelled(AssignmentFailed):
     code = "cancelled"
 
 
+class AssignmentHalted(AssignmentFailed):
+    """The module fails on too many vehicles: deploy a repair, then `run.resume()` goes on."""
+
+    code = "halted"
+
+
+class NotHalted(BadRequest):
+    """Only an assignment that is halted can be resumed."""
+
+    code = "not_halted"
+
+
 class LinkError(OodidaError):
     """The broker cannot be reached or refused what was sent."""
 

@@ -30,6 +30,7 @@ class Limit(StrEnum):
     PROCESSES = "processes"
     OUTPUT = "output"
     VALUE_SIZE = "value_size"
+    BUDGET = "budget"
 
 
 class Frozen(BaseModel):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from protocol.account import Usage
 from protocol.outcome import Frozen
 
 #: A closed set: in, or the one reason for being out.
@@ -24,10 +25,14 @@ Status = Literal[
 
 
 class Participation(Frozen):
-    """Whether a vehicle is in an iteration's value, and why not."""
+    """Whether a vehicle is in an iteration's value, and why not.
+
+    ``usage`` is what the vehicle used for its task, None if it did not say.
+    """
 
     status: Status
     reason: Annotated[str, Field(max_length=4000)] = ""
+    usage: Usage | None = None
 
 
 #: By vehicle.

@@ -14,10 +14,12 @@ from oodida.environment import Environment
 from oodida.fleet import Fleet, connect
 from oodida.local import local
 from oodida.run import Iteration, Result, Run
+from protocol.account import Budget
 from protocol.assignment import Assignment, Offboard, Onboard, Select
 from protocol.errors import (
     AssignmentCancelled,
     AssignmentFailed,
+    AssignmentHalted,
     BadLimits,
     BadRecording,
     BadRequest,
@@ -39,9 +41,11 @@ __all__ = [
     "Assignment",
     "AssignmentCancelled",
     "AssignmentFailed",
+    "AssignmentHalted",
     "BadLimits",
     "BadRecording",
     "BadRequest",
+    "Budget",
     "Deployment",
     "Environment",
     "EnvironmentInfo",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import and_, case, delete, func, insert, select, update
+from sqlalchemy import and_, case, delete, func, select
 from sqlalchemy.orm import Session
 
 from orchestrator.store.tables import (
@@ -19,7 +19,7 @@ from orchestrator.store.tables import (
     OutboxRow,
     TaskRow,
 )
-from protocol.lifecycle import AssignmentState, DeploymentState, TaskState
+from protocol.lifecycle import OPEN, AssignmentState, DeploymentState, TaskState
 from protocol.link import Outgoing
 from protocol.module import Side
 
@@ -183,7 +183,7 @@ def waiting_for(session: Session, vehicle: str) -> Sequence[str]:
         .where(
             TaskRow.edge == vehicle,
             TaskRow.side == Side.ONBOARD,
-            TaskRow.state == TaskState.QUEUED,
+            TaskRow.state.in_(OPEN),
         )
         .distinct()
     ).all()
@@ -240,7 +240,7 @@ def open_tasks(session: Session, assignment_id: str, number: int) -> int:
             TaskRow.assignment == assignment_id,
             TaskRow.iteration == number,
             TaskRow.side == Side.ONBOARD,
-            TaskRow.state == TaskState.QUEUED,
+            TaskRow.state.in_(OPEN),
             EdgeRow.online,
         )
     )
@@ -249,41 +249,21 @@ def open_tasks(session: Session, assignment_id: str, number: int) -> int:
 
 def progress(session: Session, assignment_id: str, number: int) -> tuple[int, int]:
     """(answered, asked) of an iteration's on-board tasks."""
-    queued = func.sum(case((TaskRow.state == TaskState.QUEUED, 1), else_=0))
+    queued = func.sum(case((TaskRow.state.in_(OPEN), 1), else_=0))
     asked, left = session.execute(
         select(func.count(), queued).where(
             TaskRow.assignment == assignment_id,
             TaskRow.iteration == number,
             TaskRow.side == Side.ONBOARD,
-            TaskRow.state.not_in([TaskState.SUPERSEDED, TaskState.OFFLINE]),
+            TaskRow.state.not_in([TaskState.SUPERSEDED, TaskState.EXPIRED]),
         )
     ).one()
     return asked - (left or 0), asked
 
 
-def add_tasks(session: Session, rows: Iterable[dict[str, object]]) -> None:
-    """Store many tasks at once; each dict has every column."""
-    listed = list(rows)
-    if listed:
-        session.execute(insert(TaskRow), listed)
-
-
-def end_open_tasks(session: Session, assignment_id: str, number: int, state: TaskState) -> None:
-    """Give up what an iteration still waits for."""
-    session.execute(
-        update(TaskRow)
-        .where(
-            TaskRow.assignment == assignment_id,
-            TaskRow.iteration == number,
-            TaskRow.state == TaskState.QUEUED,
-        )
-        .values(state=state)
-    )
-
-
 def deadlines(session: Session, until: float) -> list[Deadline]:
     """What is overdue at a time."""
-    a = select(AssignmentRow.id).where(AssignmentRow.deadline_at <= until)
+    a = select(AssignmentRow.id).where(AssignmentRow.wake_at <= until)
     d = select(DeploymentRow.id).where(DeploymentRow.deadline_at <= until)
     e = select(EnvironmentRow.key).where(EnvironmentRow.deadline_at <= until)
     return [
@@ -296,7 +276,7 @@ def deadlines(session: Session, until: float) -> list[Deadline]:
 def next_deadline(session: Session) -> float | None:
     """When to look again."""
     times = [
-        session.scalar(select(func.min(AssignmentRow.deadline_at))),
+        session.scalar(select(func.min(AssignmentRow.wake_at))),
         session.scalar(select(func.min(DeploymentRow.deadline_at))),
         session.scalar(select(func.min(EnvironmentRow.deadline_at))),
     ]
@@ -307,6 +287,8 @@ def add_outgoing(session: Session, messages: Sequence[Outgoing]) -> list[int]:
     """Put messages into the outbox, in order; their row numbers."""
     rows = [
         OutboxRow(
+            owner="",
+            claimed_until=0.0,
             topic=m.topic,
             payload=m.payload,
             content_type=m.content_type,

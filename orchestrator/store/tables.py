@@ -25,7 +25,10 @@ class Base(DeclarativeBase):
 
 
 class EdgeRow(Base):
-    """A vehicle or worker that has been seen, and its newest presence."""
+    """A vehicle or worker that has been seen, and its newest presence.
+
+    ``gone_at`` is when it was lost, NULL while it is online.
+    """
 
     __tablename__ = "edges"
 
@@ -34,6 +37,7 @@ class EdgeRow(Base):
     online: Mapped[bool] = mapped_column(Boolean)
     session: Mapped[int] = mapped_column(BigInteger)
     presence: Mapped[bytes] = mapped_column(LargeBinary)
+    gone_at: Mapped[float | None] = mapped_column(Float)
 
 
 class ModuleRow(Base):
@@ -136,7 +140,12 @@ class WheelPartRow(Base):
 
 
 class AssignmentRow(Base):
-    """An assignment, and where it stands."""
+    """An assignment, and where it stands.
+
+    ``deadline_at`` is when the running iteration's side ends; ``wake_at`` when to look at it next,
+    which is no later. ``began_at`` is when the iteration began, ``quorum_at`` when its quorum was
+    reached. ``ended_at`` is when the assignment ended.
+    """
 
     __tablename__ = "assignments"
 
@@ -149,13 +158,20 @@ class AssignmentRow(Base):
     offboard_generation: Mapped[int] = mapped_column(Integer)
     pinned: Mapped[str | None] = mapped_column(String(64))
     targets: Mapped[bytes] = mapped_column(LargeBinary)
-    deadline_at: Mapped[float | None] = mapped_column(Float, index=True)
+    deadline_at: Mapped[float | None] = mapped_column(Float)
+    wake_at: Mapped[float | None] = mapped_column(Float, index=True)
     started_at: Mapped[float] = mapped_column(Float)
+    began_at: Mapped[float | None] = mapped_column(Float)
+    quorum_at: Mapped[float | None] = mapped_column(Float)
+    ended_at: Mapped[float | None] = mapped_column(Float, index=True)
     error: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class IterationRow(Base):
-    """A finished iteration, and while it is combined, its participation."""
+    """A finished iteration, and while it is combined, its participation.
+
+    The participation is kept for ever, the value as long as values are kept.
+    """
 
     __tablename__ = "iterations"
 
@@ -167,7 +183,12 @@ class IterationRow(Base):
 
 
 class TaskRow(Base):
-    """What one vehicle or worker was asked for in one iteration, and what it answered."""
+    """What one vehicle or worker was asked for in one iteration, and what it answered.
+
+    ``lease_until`` is when an off-board task is given to another worker if nothing is heard.
+    ``account`` is what the task used and where its window was interrupted. ``late_at`` is when its
+    answer came, where that was after its iteration had been closed.
+    """
 
     __tablename__ = "tasks"
     __table_args__ = (
@@ -187,10 +208,38 @@ class TaskRow(Base):
     generation: Mapped[int] = mapped_column(Integer)
     seconds: Mapped[float] = mapped_column(Float)
     outcome: Mapped[bytes | None] = mapped_column(LargeBinary)
+    account: Mapped[bytes | None] = mapped_column(LargeBinary)
+    lease_until: Mapped[float | None] = mapped_column(Float, index=True)
+    late_at: Mapped[float | None] = mapped_column(Float)
+
+
+class TransitionRow(Base):
+    """One change of state: what changed, from what to what, when and why.
+
+    ``old`` is "" for a first state. ``assignment`` is NULL for a deployment's.
+    """
+
+    __tablename__ = "transitions"
+    __table_args__ = (Index("transitions_of_assignment", "assignment", "number"),)
+
+    number: Mapped[int] = mapped_column(SERIAL, primary_key=True, autoincrement=True)
+    at: Mapped[float] = mapped_column(Float)
+    kind: Mapped[str] = mapped_column(String(16))
+    subject: Mapped[str] = mapped_column(NAME)
+    attempt: Mapped[int] = mapped_column(Integer)
+    assignment: Mapped[str | None] = mapped_column(NAME)
+    iteration: Mapped[int] = mapped_column(Integer)
+    edge: Mapped[str] = mapped_column(NAME)
+    old: Mapped[str] = mapped_column(String(16))
+    new: Mapped[str] = mapped_column(String(16))
+    cause: Mapped[str] = mapped_column(Text)
 
 
 class OutboxRow(Base):
-    """A message that a committed change causes, until the broker has it."""
+    """A message that a committed change causes, until the broker has it.
+
+    ``owner`` is the orchestrator that publishes it; others may take over at ``claimed_until``.
+    """
 
     __tablename__ = "outbox"
 
@@ -202,3 +251,5 @@ class OutboxRow(Base):
     expiry_s: Mapped[int | None] = mapped_column(Integer)
     response_topic: Mapped[str | None] = mapped_column(String(512))
     correlation: Mapped[bytes | None] = mapped_column(LargeBinary)
+    owner: Mapped[str] = mapped_column(NAME)
+    claimed_until: Mapped[float] = mapped_column(Float, index=True)

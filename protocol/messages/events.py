@@ -8,6 +8,7 @@ from pydantic import (
     Field,
 )
 
+from protocol.account import Gaps
 from protocol.lifecycle import AssignmentState, DeploymentState
 from protocol.messages.parts import Count, ErrorReply, Marked, Reason, Seconds
 from protocol.module import (
@@ -20,7 +21,10 @@ from protocol.participation import Participation
 
 
 class Result(Frozen):
-    """What one vehicle answered in one iteration, with the identity of the code that made it."""
+    """What one vehicle answered in one iteration, with the identity of the code that made it.
+
+    ``iteration`` is the earlier one that a late answer was made for, None for the event's own.
+    """
 
     vehicle: Name
     value: Tree = None
@@ -29,6 +33,8 @@ class Result(Frozen):
     outcome: Kind
     seconds: Seconds = 0.0
     printed: str = ""
+    gaps: Gaps | None = None
+    iteration: Annotated[int, Field(ge=1)] | None = None
 
 
 class VehicleModuleState(Frozen):
@@ -77,7 +83,7 @@ class IterationEvent(Marked):
 
 
 class EndEvent(Marked):
-    """An assignment has ended; there will be no further event."""
+    """An assignment has ended, or is halted; there will be no further event unless it resumes."""
 
     kind: Literal["end"] = "end"
     assignment: Name

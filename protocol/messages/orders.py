@@ -8,9 +8,11 @@ from pydantic import (
     Field,
 )
 
+from protocol.account import Budget
 from protocol.assignment import (
     Isolation,
     SignalName,
+    WindowGaps,
 )
 from protocol.environment import EnvironmentSpec
 from protocol.limits import LimitsAsked
@@ -57,6 +59,8 @@ class OnboardOrder(_Task):
     samples: int = Field(ge=1)
     first: Count
     rate_hz: float | None = None
+    gaps: WindowGaps = "allow"
+    budget: Budget | None = None
 
 
 class OffboardOrder(_Task):

@@ -21,6 +21,7 @@ from protocol.module import (
     Side,
 )
 from protocol.outcome import Frozen
+from protocol.participation import Participation
 
 
 class VehicleInfo(Frozen):
@@ -76,6 +77,32 @@ class AssignmentInfo(Frozen):
     started: str
 
 
+class IterationLedger(Frozen):
+    """Of one iteration, why each vehicle is in or out. It is kept when values are not any more."""
+
+    iteration: int = Field(ge=1)
+    participation: dict[str, Participation]
+
+
+class Change(Frozen):
+    """One change of state: of an assignment, of a task or of a deployment.
+
+    ``number`` grows with time, ``at`` is a time in ISO 8601, ``subject`` is the id of what changed.
+    ``old`` is empty for its first state. ``edge`` is the vehicle or worker, empty if it is none's.
+    """
+
+    number: int
+    at: str
+    kind: Literal["assignment", "task", "deployment"]
+    subject: Name
+    attempt: int = 0
+    iteration: int = 0
+    edge: str = ""
+    old: str = ""
+    new: str
+    cause: str
+
+
 class Reply(Frozen):
     """The answer to a request: an error, or what was asked for."""
 
@@ -87,4 +114,6 @@ class Reply(Frozen):
     missing: list[Digest] | None = None
     deployment: DeploymentEvent | None = None
     history: list[Event] | None = None
+    ledger: list[IterationLedger] | None = None
+    changes: list[Change] | None = None
     more: bool = False

@@ -9,6 +9,7 @@ from pydantic import (
     model_validator,
 )
 
+from protocol.account import Gaps, Usage
 from protocol.environment import MAX_LOCK_TEXT
 from protocol.lifecycle import TaskState
 from protocol.messages.parts import Count, ErrorReply, Marked, Reason, Seconds
@@ -24,8 +25,27 @@ from protocol.outcome import Frozen, Outcome
 Ended = Literal[TaskState.SUCCEEDED, TaskState.FAILED, TaskState.REJECTED, TaskState.CANCELLED]
 
 
+#: The states on a task's way that are reported.
+Underway = Literal[TaskState.DELIVERED, TaskState.COLLECTING, TaskState.RUNNING]
+
+
+class StateReport(Marked):
+    """How far a task is. Told as it happens and never again: one that is lost does no harm.
+
+    From a worker it is also the sign of life that keeps its lease.
+    """
+
+    kind: Literal["state"] = "state"
+    task: Name
+    attempt: Count
+    state: Underway
+
+
 class TaskReport(Marked):
-    """How a task went. Digest, generation and seconds are the runtime's word, not the module's."""
+    """How a task went. Digest, generation and seconds are the runtime's word, not the module's.
+
+    ``gaps`` is where its window was interrupted, None if it was not; ``usage`` is what it took.
+    """
 
     kind: Literal["task"] = "task"
     id: Name
@@ -36,6 +56,8 @@ class TaskReport(Marked):
     digest: Digest | None = None
     generation: Count = 0
     seconds: Seconds = 0.0
+    gaps: Gaps | None = None
+    usage: Usage = Field(default_factory=Usage)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -106,7 +128,8 @@ class BuildReport(Marked):
 
 
 Report = Annotated[
-    TaskReport | ModuleReport | VerifyReport | BuildReport, Field(discriminator="kind")
+    StateReport | TaskReport | ModuleReport | VerifyReport | BuildReport,
+    Field(discriminator="kind"),
 ]
 
 

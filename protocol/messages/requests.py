@@ -65,6 +65,13 @@ class Cancel(_Request):
     assignment: Name
 
 
+class Resume(_Request):
+    """Go on with an assignment that is halted: its iteration is begun again."""
+
+    mode: Literal["resume"] = "resume"
+    assignment: Name
+
+
 class ListVehicles(_Request):
     """Who is there."""
 
@@ -87,6 +94,22 @@ class History(_Request):
     """What has happened to an assignment after iteration number `after`, a page at a time."""
 
     mode: Literal["history"] = "history"
+    assignment: Name
+    after: Count = 0
+
+
+class ListParticipation(_Request):
+    """Why each vehicle was in or out, in the iterations after number `after`, a page at a time."""
+
+    mode: Literal["participation"] = "participation"
+    assignment: Name
+    after: Count = 0
+
+
+class ListChanges(_Request):
+    """Each change of state of an assignment and its tasks after change number `after`, in order."""
+
+    mode: Literal["changes"] = "changes"
     assignment: Name
     after: Count = 0
 
@@ -116,7 +139,7 @@ class DeploymentStatus(_Request):
 
 
 Request = Annotated[
-    Deploy | Submit | Cancel | ListVehicles | ListModules | ListAssignments | ListEnvironments
-    | Upload | History | DeploymentStatus,
+    Deploy | Submit | Cancel | Resume | ListVehicles | ListModules | ListAssignments
+    | ListEnvironments | ListParticipation | ListChanges | Upload | History | DeploymentStatus,
     Field(discriminator="mode"),
 ]  # fmt: skip

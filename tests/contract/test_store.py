@@ -12,7 +12,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
-from orchestrator.store import Database, environment_queries, queries
+from orchestrator.store import Database, changes, environment_queries, queries
 from orchestrator.store.database import MIGRATIONS
 from orchestrator.store.tables import (
     AssignmentRow,
@@ -38,8 +38,9 @@ def database(tmp_path: Path) -> Iterator[Database]:
 def assignment(id_: str, deadline: float | None = None) -> AssignmentRow:
     return AssignmentRow(
         id=id_, user_id="ada", spec=b"{}", state="collecting", iteration=1, onboard_generation=0,
-        offboard_generation=0, pinned=None, targets=b"[]", deadline_at=deadline, started_at=0.0,
-        error=None,
+        offboard_generation=0, pinned=None, targets=b"[]", deadline_at=deadline,
+        wake_at=deadline, started_at=0.0,
+        began_at=None, quorum_at=None, ended_at=None, error=None,
     )  # fmt: skip
 
 
@@ -164,15 +165,17 @@ def test_tasks_are_counted_by_who_can_still_answer(database: Database) -> None:
             session.add(
                 EdgeRow(role="vehicles", name=name, online=online, session=1, presence=b"{}")
             )
-        queries.add_tasks(
+        changes.add_tasks(
             session,
             [
                 task("car-1"),
                 task("car-2"),
                 task("car-3", TaskState.SUPERSEDED),
                 task("car-3", TaskState.SUCCEEDED, attempt=2),
-                task("ghost", TaskState.OFFLINE),
+                task("ghost", TaskState.EXPIRED),
             ],
+            now=0.0,
+            cause="asked",
         )
     with database.transaction() as session:
         assert queries.open_tasks(session, "a", 1) == 1
@@ -183,7 +186,7 @@ def test_tasks_are_counted_by_who_can_still_answer(database: Database) -> None:
         ]  # fmt: skip
         assert queries.waiting_for(session, "car-1") == ["a"]
         assert queries.waiting_for(session, "car-3") == []
-        queries.end_open_tasks(session, "a", 1, TaskState.TIMED_OUT)
+        changes.end_open_tasks(session, "a", 1, now=1.0, cause="closed")
     with database.transaction() as session:
         assert queries.open_tasks(session, "a", 1) == 0
 

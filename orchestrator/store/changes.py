@@ -1,0 +1,153 @@
+"""Changes of state: the only way one happens. Each is guarded by the state that is expected, and
+leaves a row that tells when and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import insert, literal, select, update
+from sqlalchemy.orm import Session
+
+from orchestrator.store.tables import AssignmentRow, DeploymentRow, TaskRow, TransitionRow
+from protocol.lifecycle import (
+    ASSIGNMENT,
+    DEPLOYMENT,
+    OPEN,
+    TASK,
+    AssignmentState,
+    DeploymentState,
+    TaskState,
+    advance,
+)
+
+
+class Overtaken(Exception):
+    """Somebody else has changed this state meanwhile: what was decided is to be decided again."""
+
+
+def add_tasks(session: Session, rows: Iterable[dict[str, Any]], *, now: float, cause: str) -> None:
+    """Store new tasks, many at once; each dict has every column but those of the answer."""
+    listed = [{**_UNANSWERED, **row} for row in rows]
+    if listed:
+        session.execute(insert(TaskRow), listed)
+        session.execute(
+            insert(TransitionRow),
+            [
+                _transition(now, "task", row, "", row["state"], cause)
+                | {"assignment": row["assignment"], "iteration": row["iteration"]}
+                for row in listed
+            ],
+        )
+
+
+_UNANSWERED: dict[str, Any] = {
+    "digest": None, "generation": 0, "seconds": 0.0, "outcome": None, "account": None,
+    "lease_until": None, "late_at": None,
+}  # fmt: skip
+
+
+def _transition(
+    now: float, kind: str, row: dict[str, Any], old: str, new: str, cause: str
+) -> dict[str, Any]:
+    return {
+        "at": now, "kind": kind, "subject": row["id"], "attempt": row.get("attempt", 0),
+        "edge": row.get("edge", ""), "old": old, "new": new, "cause": cause[:4000],
+    }  # fmt: skip
+
+
+def move_task(
+    session: Session, row: TaskRow, new: TaskState, *, now: float, cause: str, **values: Any
+) -> None:
+    """Move one task on, and set further columns. Raises IllegalTransition, and Overtaken."""
+    advance(TASK, TaskState(row.state), new)
+    _move(session, TaskRow, row, new, now=now, cause=cause, values=values)
+
+
+def end_open_tasks(
+    session: Session, assignment: str, iteration: int, *, now: float, cause: str,
+    cancelled: bool = False,
+) -> None:  # fmt: skip
+    """Give up what is open in an iteration: cancelled, timed out, or expired if undelivered."""
+    if cancelled:
+        _end(session, assignment, iteration, OPEN, TaskState.CANCELLED, now, cause)
+        return
+    _end(session, assignment, iteration, OPEN[:1], TaskState.EXPIRED, now, cause)
+    _end(session, assignment, iteration, OPEN[1:], TaskState.TIMED_OUT, now, cause)
+
+
+def _end(
+    session: Session, assignment: str, iteration: int, old: Sequence[TaskState], new: TaskState,
+    now: float, cause: str,
+) -> None:  # fmt: skip
+    these = (
+        TaskRow.assignment == assignment,
+        TaskRow.iteration == iteration,
+        TaskRow.state.in_(old),
+    )
+    told = select(
+        literal(now), literal("task"), TaskRow.id, TaskRow.attempt, TaskRow.assignment,
+        TaskRow.iteration, TaskRow.edge, TaskRow.state, literal(new.value), literal(cause[:4000]),
+    ).where(*these)  # fmt: skip
+    columns = [
+        "at", "kind", "subject", "attempt", "assignment", "iteration", "edge", "old", "new",
+        "cause",
+    ]  # fmt: skip
+    session.execute(insert(TransitionRow).from_select(columns, told))
+    session.execute(
+        update(TaskRow)
+        .where(*these)
+        .values(state=new, lease_until=None)
+        .execution_options(synchronize_session="fetch")
+    )
+
+
+def move_assignment(
+    session: Session, row: AssignmentRow, new: AssignmentState, *, now: float, cause: str
+) -> None:
+    """Move an assignment on. Raises IllegalTransition, and Overtaken."""
+    advance(ASSIGNMENT, AssignmentState(row.state), new)
+    _move(session, AssignmentRow, row, new, now=now, cause=cause, values={})
+
+
+def move_deployment(
+    session: Session, row: DeploymentRow, new: DeploymentState, *, now: float, cause: str
+) -> None:
+    """Move a deployment on. Raises IllegalTransition, and Overtaken."""
+    advance(DEPLOYMENT, DeploymentState(row.state), new)
+    _move(session, DeploymentRow, row, new, now=now, cause=cause, values={})
+
+
+def _move(
+    session: Session, table: Any, row: Any, new: Any, *, now: float, cause: str,
+    values: dict[str, Any],
+) -> None:  # fmt: skip
+    session.flush()
+    old = row.state
+    where = [table.id == row.id, table.state == old]
+    if table is TaskRow:
+        where.append(TaskRow.attempt == row.attempt)
+    done: Any = session.execute(
+        update(table)
+        .where(*where)
+        .values(state=new, **values)
+        .execution_options(synchronize_session="evaluate")
+    )
+    if done.rowcount != 1:
+        raise Overtaken(f"{table.__tablename__} {row.id} is not {old} any more")
+    task, deployment = table is TaskRow, table is DeploymentRow
+    session.add(
+        TransitionRow(
+            at=now,
+            kind="task" if task else "deployment" if deployment else "assignment",
+            subject=row.id,
+            attempt=row.attempt if task else 0,
+            assignment=row.assignment if task else None if deployment else row.id,
+            iteration=0 if deployment else row.iteration,
+            edge=row.edge if task else "",
+            old=str(old),
+            new=str(new),
+            cause=cause[:4000],
+        )
+    )
