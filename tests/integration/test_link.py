@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from protocol.errors import BadRequest, LinkError, NotConnected
-from protocol.link import Incoming, Link, Outgoing, Will, parse_url
+from protocol.link import WIDE, Incoming, Link, Outgoing, Will, parse_url
 from protocol.messages import MAX_MESSAGE, new_id
 
 
@@ -58,6 +58,62 @@ def test_many_publications_at_once_all_arrive_once(broker: str) -> None:
                 message.acknowledge()
             await sending
             assert sorted(seen) == list(range(1000))
+
+    run(scenario)
+
+
+def test_of_many_publications_each_has_its_own_answer(broker: str) -> None:
+    where = topic()
+
+    async def scenario() -> None:
+        async with Link(broker, new_id(), subscriptions=[where], publish_window=WIDE) as link:
+            messages = [Outgoing(where, b"%d" % i) for i in range(2000)]
+            messages[7] = Outgoing(where, b"x" * (MAX_MESSAGE + 200_000))
+            sending = asyncio.create_task(link.publish_many(messages))
+            seen = []
+            for _ in range(1999):
+                message = await link.receive()
+                seen.append(int(message.payload))
+                message.acknowledge()
+            answers = await sending
+            assert seen == [i for i in range(2000) if i != 7]
+            assert [i for i, problem in enumerate(answers) if problem is not None] == [7]
+            assert "more than the broker takes" in str(answers[7])
+            assert await link.publish_many([]) == []
+
+    run(scenario)
+
+
+def test_a_break_answers_for_all_that_were_on_their_way(broker: str) -> None:
+    async def scenario() -> None:
+        async with Link(broker, new_id()) as link:
+            messages = [Outgoing(topic(), b"x" * 100_000) for _ in range(200)]
+            sending = asyncio.create_task(link.publish_many(messages))
+            await asyncio.sleep(0)
+            _cut(link)
+            answers = await sending
+            assert isinstance(answers[-1], NotConnected)
+            assert len(answers) == 200
+            await link.wait_up()
+            assert await link.publish_many(messages[:1]) == [None]
+
+    run(scenario)
+
+
+def test_whoever_stops_waiting_leaves_the_window_to_others(broker: str) -> None:
+    where = topic()
+
+    async def scenario() -> None:
+        async with Link(broker, new_id(), subscriptions=[where]) as link:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0):
+                    await link.publish_many([Outgoing(where, b"no") for _ in range(1000)])
+            await link.publish(Outgoing(where, b"yes"))
+            count = 0
+            while (message := await link.receive()).payload != b"yes":
+                message.acknowledge()
+                count += 1
+            assert count < 1000
 
     run(scenario)
 

@@ -25,7 +25,7 @@ EXCEPTIONS = {
 }
 #: Library -> the only places that may import it.
 OUTSIDE = {
-    "paho": ("protocol/link.py",),
+    "paho": ("protocol/link/",),
     "docker": ("edge_runtime/sandbox/", "images/", "frontend/oodida/local.py"),
     "sqlalchemy": ("orchestrator/store/",),
     "alembic": ("orchestrator/store/",),

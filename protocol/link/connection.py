@@ -1,0 +1,331 @@
+"""One connection, from CONNECT to its end: paho on a wire."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from protocol.errors import LinkError, NotConnected
+from protocol.link.address import Address
+from protocol.link.message import Incoming, Outgoing, Will
+from protocol.link.properties import empty, of_publication
+from protocol.link.wire import Wire
+from protocol.messages import MAX_MESSAGE
+from protocol.values import JSON
+
+log = logging.getLogger(__name__)
+
+KEEPALIVE_S: Final = 20
+#: How often it is looked whether the other side is still there. A broker waits half as long again
+#: as `KEEPALIVE_S`, so this must stay well below half of that.
+LOOK_S: Final = 4.0
+#: Room for topic and properties beside the largest payload.
+PACKET_MARGIN: Final = 64 * 1024
+CONNECT_TIMEOUT_S: Final = 10.0
+
+
+class Windows(NamedTuple):
+    """How many messages may be without an acknowledgement: to the broker, and from it."""
+
+    publish: int
+    receive: int
+
+
+class _Batch:
+    """Publications of which somebody waits for the last: what became of each."""
+
+    __slots__ = ("done", "left", "problems")
+
+    def __init__(self, count: int) -> None:
+        self.problems: list[LinkError | None] = [None] * count
+        self.left = count
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def settle(self, number: int, problem: LinkError | None) -> None:
+        self.problems[number] = problem
+        self.left -= 1
+        if not self.left and not self.done.done():
+            self.done.set_result(None)
+
+
+class _Client(Client):
+    """paho's client on a wire that stands already, so that connecting blocks nobody."""
+
+    wire: Wire
+
+    def _create_socket(self) -> Any:
+        return self.wire
+
+
+class Connection:
+    """One connection, from CONNECT to its end."""
+
+    def __init__(
+        self, address: Address, client_id: str, inbox: asyncio.Queue[Incoming], windows: Windows
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._address, self._inbox, self._windows = address, inbox, windows
+        self.lost: asyncio.Future[str] = self._loop.create_future()
+        self._accepted: asyncio.Future[None] = self._loop.create_future()
+        self._subscribing: dict[int, asyncio.Future[list[ReasonCode]]] = {}
+        #: What has no acknowledgement yet, and what there was no room for in the window.
+        self._waiting: dict[int, tuple[Outgoing, _Batch, int]] = {}
+        self._backlog: deque[tuple[Outgoing, _Batch, int]] = deque()
+        self._window = windows.publish
+        self._max_packet = MAX_MESSAGE + PACKET_MARGIN
+        self._misc: asyncio.TimerHandle | None = None
+        self._wire: Wire | None = None
+        client = _Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=MQTTProtocolVersion.MQTTv5,
+            manual_ack=True,
+            reconnect_on_failure=False,
+        )
+        client.max_inflight_messages_set(65_535)  # our own window is the smaller one
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        client.on_socket_register_write = self._on_register_write
+        self._client = client
+
+    async def open(self, session_expiry_s: int, will: Will | None) -> None:
+        properties = empty(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = session_expiry_s
+        properties.ReceiveMaximum = self._windows.receive
+        properties.MaximumPacketSize = MAX_MESSAGE + PACKET_MARGIN
+        if will is not None:
+            last = empty(PacketTypes.WILLMESSAGE)
+            last.WillDelayInterval = will.delay_s
+            last.ContentType = JSON
+            self._client.will_set(will.topic, will.payload, qos=1, retain=True, properties=last)
+        host, port = self._address
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            _, self._wire = await self._loop.create_connection(
+                lambda: Wire(self._read, self._write), host, port
+            )
+            self._client.wire = self._wire
+            self._client.connect(
+                host,
+                port,
+                keepalive=KEEPALIVE_S,
+                clean_start=session_expiry_s == 0,
+                properties=properties,
+            )
+            # Links that began together do not look at their connections together.
+            self._misc = self._loop.call_later(random.uniform(0, LOOK_S), self._tick)  # noqa: S311
+            await asyncio.shield(self._accepted)
+
+    async def subscribe(self, filters: Sequence[str]) -> None:
+        if not filters:
+            return
+        if self.lost.done():
+            raise NotConnected
+        result, mid = self._client.subscribe([(f, SubscribeOptions(qos=1)) for f in filters])
+        if result != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
+            raise NotConnected
+        future: asyncio.Future[list[ReasonCode]] = self._loop.create_future()
+        self._subscribing[mid] = future
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            codes = await future
+        for name, code in zip(filters, codes, strict=False):
+            if code.is_failure:
+                raise LinkError(f"the broker refused the subscription to {name}: {code}")
+
+    async def publish(self, messages: Sequence[Outgoing]) -> list[LinkError | None]:
+        if self.lost.done() or not messages:
+            return [NotConnected() for _ in messages]
+        batch = _Batch(len(messages))
+        self._backlog.extend((message, batch, i) for i, message in enumerate(messages))
+        self._pump()
+        await batch.done
+        return batch.problems
+
+    def _pump(self) -> None:
+        """Send what there is room for."""
+        while self._backlog and len(self._waiting) < self._window and not self.lost.done():
+            message, batch, number = self._backlog.popleft()
+            if batch.done.done():
+                continue  # whoever wanted it sent has been cancelled
+            if len(message.payload) + len(message.topic) + 1024 > self._max_packet:
+                size = len(message.payload)
+                problem = LinkError(f"the message has {size} bytes, more than the broker takes")
+                batch.settle(number, problem)
+                continue
+            try:
+                info = self._client.publish(
+                    message.topic,
+                    message.payload,
+                    qos=1,
+                    retain=message.retain,
+                    properties=of_publication(message),
+                )
+            except ValueError as e:
+                batch.settle(number, LinkError(f"{message.topic!r:.100} cannot be sent to: {e}"))
+                continue
+            if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                self._waiting[info.mid] = (message, batch, number)
+            else:
+                batch.settle(number, NotConnected())
+
+    async def close(self) -> None:
+        if not self.lost.done():
+            self._client.disconnect()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2):
+                    await asyncio.shield(self.lost)
+                    if self._wire is not None:
+                        await self._wire.gone.wait()  # the goodbye has left
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Forget the connection, whatever state it is in."""
+        self._end("closed")
+        if self._wire is not None:
+            # Without a DISCONNECT: the broker sees a death, and keeps the session and the will.
+            # After one, the wire is closing already.
+            self._wire.abort()
+
+    def _end(self, why: str) -> None:
+        if self.lost.done():
+            return
+        self.lost.set_result(why)
+        if self._misc is not None:
+            self._misc.cancel()
+        if not self._accepted.done():
+            self._accepted.set_exception(LinkError(why))
+            self._accepted.exception()  # it is nobody's loss if nobody waits
+        for future in self._subscribing.values():
+            if not future.done():
+                future.set_exception(NotConnected())
+                future.exception()
+        unanswered = [*self._waiting.values(), *self._backlog]
+        self._waiting.clear()
+        self._backlog.clear()
+        for _, batch, number in unanswered:
+            batch.settle(number, NotConnected())
+
+    # --- the wire's side ----------------------------------------------------------------------
+
+    def _read(self) -> None:
+        wire = self._wire
+        if wire is None:
+            return
+        while wire.pending and not self.lost.done():
+            self._guard(self._client.loop_read)
+        if wire.gone.is_set():
+            self._guard(self._client.loop_read)  # it finds the end, and says so
+            self._end("the connection was lost")
+        self._pump()
+
+    def _write(self) -> None:
+        if self._wire is not None and not self.lost.done():
+            self._guard(self._client.loop_write)
+            self._wire.flush()
+
+    def _tick(self) -> None:
+        self._guard(self._client.loop_misc)
+        if not self.lost.done():
+            self._misc = self._loop.call_later(LOOK_S, self._tick)
+
+    def _guard(self, step: Callable[[], MQTTErrorCode]) -> None:
+        """Run a step of paho; hostile bytes may make it raise, which ends this connection."""
+        try:
+            code = step()
+        except Exception as e:  # noqa: BLE001 - whatever paho makes of what a broker sent
+            log.warning("link ends: %s: %s", type(e).__name__, e)
+            self._end(f"{type(e).__name__}: {e}")
+            return
+        if code not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_AGAIN):
+            self._end(str(code))
+
+    # --- paho's side --------------------------------------------------------------------------
+
+    def _on_register_write(self, _client: Client, _data: Any, _sock: Any) -> None:
+        # Not at once: what is written in the same turn of the loop leaves together.
+        self._loop.call_soon(self._write)
+
+    def _on_connect(
+        self,
+        _client: Client,
+        _data: Any,
+        _flags: ConnectFlags,
+        code: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if self._accepted.done():
+            return
+        if code.is_failure:
+            self._end(f"the broker refused the connection: {code}")
+            return
+        self._window = min(self._window, getattr(properties, "ReceiveMaximum", self._window))
+        self._max_packet = min(
+            self._max_packet, getattr(properties, "MaximumPacketSize", self._max_packet)
+        )
+        self._accepted.set_result(None)
+
+    def _on_disconnect(
+        self,
+        _client: Client,
+        _data: Any,
+        _flags: DisconnectFlags,
+        code: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        self._end(str(code))
+
+    def _on_publish(
+        self, _client: Client, _data: Any, mid: int, code: ReasonCode, _properties: Properties
+    ) -> None:
+        entry = self._waiting.pop(mid, None)
+        if entry is None:
+            return
+        message, batch, number = entry
+        refused = f"the broker refused a message to {message.topic}: {code}"
+        batch.settle(number, LinkError(refused) if code.is_failure else None)
+
+    def _on_subscribe(
+        self, _client: Client, _data: Any, mid: int, codes: list[ReasonCode], _properties: Any
+    ) -> None:
+        future = self._subscribing.pop(mid, None)
+        if future is not None and not future.done():
+            future.set_result(codes)
+
+    def _on_message(self, client: Client, _data: Any, message: MQTTMessage) -> None:
+        if message.qos == 0:
+            return  # everything here travels at QoS 1; QoS 0 would escape the flow control
+        mid, properties = message.mid, message.properties
+
+        def acknowledge() -> None:
+            if not self.lost.done():
+                client.ack(mid, 1)
+
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            acknowledge()
+            return
+        self._inbox.put_nowait(
+            Incoming(
+                topic=topic,
+                payload=bytes(message.payload),
+                content_type=getattr(properties, "ContentType", JSON),
+                response_topic=getattr(properties, "ResponseTopic", None),
+                correlation=getattr(properties, "CorrelationData", None),
+                acknowledge=acknowledge,
+            )
+        )

@@ -1,0 +1,162 @@
+"""A connection to the broker that is made again whenever it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Self
+
+from protocol.errors import LinkError, NotConnected
+from protocol.link.address import parse_url
+from protocol.link.connection import Connection, Windows
+from protocol.link.message import Incoming, Outgoing, Will
+
+log = logging.getLogger(__name__)
+
+#: Messages on their way to the broker, and from it, without an acknowledgement. Few do for a
+#: vehicle; whoever speaks with a whole fleet asks for `WIDE`, and gets what the broker allows.
+NARROW: Final = 20
+WIDE: Final = 1000
+RECEIVE_WINDOW: Final = 100
+BACKOFF_S: Final = (0.1, 15.0)
+
+
+async def end_task(task: asyncio.Task[Any], patience_s: float = 5.0) -> None:
+    """Cancel a task until it has ended: a library may take one cancellation for its own."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=patience_s)
+
+
+class Link:
+    """A connection to the broker that is made again whenever it ends.
+
+    Use as an asynchronous context manager: entering waits for the first connection (LinkError if
+    there is none within `patience_s`; None waits for ever), leaving says goodbye.
+
+    ``on_up`` runs after each connection, subscriptions made; ``will`` is asked before each.
+    ``session_expiry_s`` 0 gives a session that ends with the connection, as members of a shared
+    subscription need; above 0 the broker keeps our messages for that long.
+
+    ``publish_window`` and ``receive_window`` are how many messages may be on their way to us and
+    from us without an acknowledgement; the broker may allow fewer.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        client_id: str,
+        *,
+        subscriptions: Sequence[str] = (),
+        session_expiry_s: int = 0,
+        will: Callable[[], Will] | None = None,
+        on_up: Callable[[], Awaitable[None]] | None = None,
+        patience_s: float | None = 10.0,
+        publish_window: int = NARROW,
+        receive_window: int = RECEIVE_WINDOW,
+    ) -> None:
+        self.address = parse_url(url)
+        self.client_id = client_id
+        self._subscriptions = list(subscriptions)
+        self._session_expiry_s = session_expiry_s
+        self._will, self._on_up, self._patience_s = will, on_up, patience_s
+        self._windows = Windows(publish_window, receive_window)
+        self._inbox: asyncio.Queue[Incoming] = asyncio.Queue()
+        self._up = asyncio.Event()
+        self._connection: Connection | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._last_problem = "no answer"
+
+    async def __aenter__(self) -> Self:
+        self._keeper = asyncio.create_task(self._keep(), name=f"link-{self.client_id}")
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._up.wait()
+        except TimeoutError:
+            await self.__aexit__()
+            where = f"{self.address.host}:{self.address.port}"
+            raise LinkError(
+                f"the broker at {where} cannot be reached: {self._last_problem}. "
+                "Is it running, and is the address right?"
+            ) from None
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._keeper is not None:
+            await end_task(self._keeper)
+        if self._connection is not None:
+            await self._connection.close()
+
+    @property
+    def connected(self) -> bool:
+        """True while there is a connection."""
+        return self._up.is_set()
+
+    async def wait_up(self) -> None:
+        """Wait until there is a connection."""
+        await self._up.wait()
+
+    async def publish(self, message: Outgoing) -> None:
+        """Publish at QoS 1; done when the broker has accepted it.
+
+        Raises NotConnected if there is no connection or it ended before the broker answered (the
+        message may have arrived), LinkError if the broker refused it.
+        """
+        (problem,) = await self.publish_many((message,))
+        if problem is not None:
+            raise problem
+
+    async def publish_many(self, messages: Sequence[Outgoing]) -> list[LinkError | None]:
+        """Publish many, in their order; done when of each it is known what became of it.
+
+        For each message in turn: None if the broker has accepted it, and else what `publish` would
+        have raised.
+        """
+        if self._connection is None or not self._up.is_set():
+            return [NotConnected() for _ in messages]
+        return await self._connection.publish(messages)
+
+    async def ask_again(self, topic: str) -> None:
+        """Have a topic's retained message delivered once more. Without a connection it will be."""
+        if self._connection is not None and self.connected:
+            await self._connection.subscribe([topic])
+
+    async def receive(self) -> Incoming:
+        """The next message."""
+        return await self._inbox.get()
+
+    def receive_nowait(self) -> Incoming | None:
+        """The next message if one is waiting."""
+        return None if self._inbox.empty() else self._inbox.get_nowait()
+
+    async def _keep(self) -> None:
+        delay = BACKOFF_S[0]
+        while True:
+            connection = Connection(self.address, self.client_id, self._inbox, self._windows)
+            try:
+                await connection.open(self._session_expiry_s, self._will() if self._will else None)
+                await connection.subscribe(self._subscriptions)
+                self._connection = connection
+                self._up.set()
+                delay = BACKOFF_S[0]
+                if self._on_up is not None:
+                    await self._on_up()
+                # Shielded: our own end must not look like the connection's.
+                self._last_problem = await asyncio.shield(connection.lost)
+            except (LinkError, OSError, TimeoutError) as e:
+                self._last_problem = str(e) or type(e).__name__
+            except Exception as e:
+                log.exception("link %s", self.client_id)
+                self._last_problem = f"{type(e).__name__}: {e}"
+            except asyncio.CancelledError:
+                if connection is not self._connection:
+                    connection.abandon()
+                raise
+            self._up.clear()
+            connection.abandon()
+            log.info("link %s is down: %s", self.client_id, self._last_problem)
+            # Full jitter: a whole fleet reconnects at once after a broker's restart.
+            await asyncio.sleep(random.uniform(delay / 2, delay))  # noqa: S311
+            delay = min(delay * 2, BACKOFF_S[1])

@@ -1,0 +1,42 @@
+"""What goes over a link: messages both ways, and what is said of us when we are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from protocol.values import JSON
+
+
+class Will(NamedTuple):
+    """What the broker says for us, `delay_s` after it lost us without a goodbye."""
+
+    topic: str
+    payload: bytes
+    delay_s: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to publish. ``expiry_s``: the broker drops it if nobody took it by then."""
+
+    topic: str
+    payload: bytes
+    content_type: str = JSON
+    retain: bool = False
+    expiry_s: int | None = None
+    response_topic: str | None = None
+    correlation: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message that came. `acknowledge` it once it is handled, or it will come again."""
+
+    topic: str
+    payload: bytes
+    content_type: str
+    response_topic: str | None
+    correlation: bytes | None
+    acknowledge: Callable[[], None] = field(repr=False, compare=False)
