@@ -15,13 +15,13 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from edge_runtime.admission import Admission, Rules
-from edge_runtime.environments.keeper import Keeper
+from edge_runtime.environments.port import AnyKeeper
 from edge_runtime.environments.workshop import Workshop
 from edge_runtime.installer import Installer
 from edge_runtime.modules import ModuleStore
 from edge_runtime.reporter import Reporter
 from edge_runtime.runner import Runner
-from edge_runtime.sandbox import Sandbox
+from edge_runtime.sandbox import AnySandbox
 from edge_runtime.signals import Source
 from protocol import messages, topics
 from protocol.assignment import Attribute
@@ -79,8 +79,8 @@ class Agent:
         self,
         settings: Settings,
         source: Source | None,
-        sandbox: Sandbox,
-        environments: Keeper,
+        sandbox: AnySandbox,
+        environments: AnyKeeper,
         workshop: Workshop | None = None,
     ) -> None:
         self._settings, self._source = settings, source

@@ -8,10 +8,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Literal
 
 from edge_runtime.admission import Admission
-from edge_runtime.environments.keeper import Keeper
+from edge_runtime.environments.port import AnyKeeper
 from edge_runtime.modules import ModuleStore
 from edge_runtime.reporter import Reporter
-from edge_runtime.sandbox import Sandbox
+from edge_runtime.sandbox import AnySandbox
 from protocol.errors import OodidaError
 from protocol.imports import imported
 from protocol.limits import Limits
@@ -27,10 +27,10 @@ class Installer:
     def __init__(
         self,
         modules: ModuleStore,
-        sandbox: Sandbox,
+        sandbox: AnySandbox,
         admission: Admission,
         reporter: Reporter,
-        environments: Keeper,
+        environments: AnyKeeper,
         start: Callable[[str, Coroutine[Any, Any, None]], None],
     ) -> None:
         self._modules, self._sandbox, self._admission = modules, sandbox, admission

@@ -14,7 +14,7 @@ from edge_runtime.admission import Admission, Admitted
 from edge_runtime.builtin import guarded
 from edge_runtime.methods import run_offboard, run_onboard
 from edge_runtime.modules import ModuleStore
-from edge_runtime.sandbox import Call, Sandbox
+from edge_runtime.sandbox import AnySandbox, Call
 from edge_runtime.sandbox.frames import clean
 from edge_runtime.sessions import Sessions
 from edge_runtime.signals import Source
@@ -59,7 +59,7 @@ class Runner:
         *,
         source: Source | None,
         modules: ModuleStore,
-        sandbox: Sandbox,
+        sandbox: AnySandbox,
         admission: Admission,
         environment: Callable[[Module], Awaitable[None]],
         calls: int,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from edge_runtime.sandbox import Limits, Sandbox, Session
+from edge_runtime.sandbox import AnySandbox, AnySession, Limits
 from protocol.module import Module
 
 #: How long a container waits for its assignment's next call, in seconds. Its end is told; this is
@@ -17,21 +17,21 @@ KEEP_S: Final = 600.0
 
 class _Open(NamedTuple):
     generation: tuple[str, str, int, str]
-    session: Session
+    session: AnySession
     used_at: float
 
 
 class Sessions:
     """The sessions that are open, by assignment. Safe from several threads."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: AnySandbox) -> None:
         self._sandbox = sandbox
         self._open: dict[str, _Open] = {}
         self._lock = threading.Lock()
 
     def of(
         self, assignment: str, module: Module, limits: Limits, labels: Mapping[str, str]
-    ) -> Session:
+    ) -> AnySession:
         """The session of an assignment. A new generation gets a new container."""
         wanted = (module.user_id, module.name, module.generation, module.digest)
         old = None

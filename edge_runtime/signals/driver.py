@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 from array import array
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, cached_property
 from importlib import resources
-from typing import Final, Literal, Self, get_args
+from typing import ClassVar, Final, Literal, Self, get_args
 
 from edge_runtime.signals import powertrain
 from edge_runtime.signals.replay import Replay
@@ -68,21 +68,6 @@ class SimulatedDriver(Replay):
             raise ValueError("a driver has gain and shift_rpm above 0, and noise from 0 to below 1")
         self.cycle, self.gain, self.noise = cycle, gain, noise
         self.shift_rpm, self.seed = shift_rpm, seed
-        self._speeds = tuple(gain * speed for speed in cycle_speeds(cycle))
-        # Shifting has a memory, but a cycle begins at a standstill, where there is none. So the
-        # gears of one cycle are those of every other.
-        self._gears = powertrain.gears(self._speeds, shift_rpm)
-        self._functions: dict[str, Callable[[int], float]] = {
-            "VEHICLE_SPEED": lambda i: 3.6 * self._speed(i),
-            "ACCELERATION": self._acceleration,
-            "ENGINE_RPM": self._rpm,
-            "GEAR": self._gear,
-            "ENGINE_LOAD": self._load,
-            "THROTTLE": lambda i: powertrain.throttle(self._load(i)),
-            "COOLANT_TEMPERATURE": lambda i: (
-                _WARM_C - (_WARM_C - _AMBIENT_C) * math.exp(-i / _WARMING_S)
-            ),
-        }
 
     @classmethod
     def named(cls, vehicle: str, *, rate_hz: float | None = None) -> Self:
@@ -102,11 +87,29 @@ class SimulatedDriver(Replay):
     def samples(self, signal: str, first: int, count: int) -> array[float]:
         """Return samples first to first + count - 1 of a signal in its unit."""
         function = self._functions[signal]
-        return array("d", (function(i) for i in range(first, first + count)))
+        return array("d", (function(self, i) for i in range(first, first + count)))
+
+    @cached_property
+    def _cycle(self) -> tuple[float, ...]:
+        """The cycle's speeds in m/s, which all drivers of this cycle share."""
+        return cycle_speeds(self.cycle)
+
+    @cached_property
+    def _gears(self) -> bytes:
+        """The gears of one cycle: those of every other, since it begins at a standstill.
+
+        Made when a signal needs them: of thousands of drivers in a process, most never do.
+        """
+        speeds = (self.gain * speed for speed in self._cycle)
+        return bytes(powertrain.gears(speeds, self.shift_rpm))
 
     def _speed(self, i: int) -> float:
         """Speed in m/s."""
-        return self._speeds[i % len(self._speeds)] * (1 + self.noise * self._straying(i))
+        speed = self.gain * self._cycle[i % len(self._cycle)]
+        return speed * (1 + self.noise * self._straying(i))
+
+    def _speed_kmh(self, i: int) -> float:
+        return 3.6 * self._speed(i)
 
     def _acceleration(self, i: int) -> float:
         """Change of the speed since the sample before in m/s²; a cycle ends at a standstill."""
@@ -117,6 +120,13 @@ class SimulatedDriver(Replay):
 
     def _rpm(self, i: int) -> float:
         return powertrain.engine_rpm(self._speed(i), self._gear(i))
+
+    def _throttle(self, i: int) -> float:
+        return powertrain.throttle(self._load(i))
+
+    def _coolant(self, i: int) -> float:
+        """It does not depend on the driver."""
+        return _WARM_C - (_WARM_C - _AMBIENT_C) * math.exp(-i / _WARMING_S)
 
     def _load(self, i: int) -> float:
         return powertrain.engine_load(self._speed(i), self._acceleration(i), self._gear(i))
@@ -137,3 +147,14 @@ class SimulatedDriver(Replay):
         z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
         z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
         return (z ^ (z >> 31)) / 2**63 - 1
+
+    #: Signal -> what gives its sample of a number.
+    _functions: ClassVar[Mapping[str, Callable[[SimulatedDriver, int], float]]] = {
+        "VEHICLE_SPEED": _speed_kmh,
+        "ACCELERATION": _acceleration,
+        "ENGINE_RPM": _rpm,
+        "GEAR": _gear,
+        "ENGINE_LOAD": _load,
+        "THROTTLE": _throttle,
+        "COOLANT_TEMPERATURE": _coolant,
+    }

@@ -1,0 +1,82 @@
+"""The sandbox's double without an engine: for built-in methods, which need none."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+
+from edge_runtime.sandbox.call import Call
+from edge_runtime.sandbox.session import NEVER
+from protocol.limits import Limits
+from protocol.outcome import Kind, Outcome
+
+#: Why it runs no module. There is no wall in a process, so there is no such choice.
+REASON = "custom modules are not run here: this runtime has no sandbox, and built-in methods alone"
+
+
+class InProcess:
+    """A sandbox in which no environment can be run: every call is refused, and nothing starts.
+
+    It stands where thousands of edge runtimes share a process. What it does is what a `Sandbox`
+    without images does, and the same tests hold both to it.
+    """
+
+    def run(
+        self,
+        call: Call,  # noqa: ARG002
+        limits: Limits | None = None,  # noqa: ARG002
+        cancelled: threading.Event = NEVER,  # noqa: ARG002
+    ) -> Outcome:
+        """Refuse a call."""
+        return Outcome(kind=Kind.REFUSED, reason=REASON)
+
+    def session(
+        self,
+        environment: str,  # noqa: ARG002
+        limits: Limits | None = None,  # noqa: ARG002
+        labels: Mapping[str, str] | None = None,  # noqa: ARG002
+    ) -> RefusingSession:
+        """A session that refuses every call."""
+        return RefusingSession(self)
+
+    def add(self, environment: str, image: str) -> None:
+        """Change nothing: an image is of no use here."""
+
+    def remove(self, environment: str) -> None:
+        """Change nothing: there is none."""
+
+    def has(self, environment: str) -> bool:  # noqa: ARG002
+        """False: none can be run here."""
+        return False
+
+    @property
+    def environments(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def expect(
+        self,
+        environment: str,
+        limits: Limits | None = None,
+        libraries: Iterable[str] = (),
+        *,
+        resident: bool = False,
+    ) -> None:
+        """Get nothing ready."""
+
+    def close(self) -> None:
+        """Nothing runs that could be ended."""
+
+
+class RefusingSession:
+    """A session of `InProcess`."""
+
+    def __init__(self, sandbox: InProcess) -> None:
+        self._sandbox = sandbox
+
+    def run(self, call: Call, cancelled: threading.Event = NEVER) -> Outcome:
+        """Refuse a call; see `InProcess.run`."""
+        return self._sandbox.run(call, cancelled=cancelled)
+
+    def close(self) -> None:
+        """Nothing is open."""
