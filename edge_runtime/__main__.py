@@ -9,8 +9,10 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from edge_runtime import metrics
 from edge_runtime.admission import Rules
 from edge_runtime.agent import Agent, Settings
 from edge_runtime.environments.keeper import KEEP_DAYS, Keeper
@@ -20,11 +22,14 @@ from edge_runtime.sandbox import Limits, PoolSettings, Sandbox
 from edge_runtime.signals import open_source
 from protocol import limits
 from protocol.assignment import Attribute
-from protocol.errors import OodidaError
+from protocol.errors import OodidaError, SetupError
 from protocol.imports import rules as import_rules
 from protocol.limits import Profiles
+from protocol.logs import start_logging
+from protocol.metrics import Gauge, Reading, reading
 from protocol.module import Environment
-from protocol.process import run_until_told, start_logging
+from protocol.monitor import add_options, monitored
+from protocol.process import run_until_told
 from protocol.topics import is_name
 
 
@@ -150,16 +155,26 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--calls", type=int, default=4, help="containers at a time (default: %(default)s)"
     )
-    made.add_argument("--log-level", default="INFO", help="DEBUG, INFO, WARNING or ERROR")
+    add_options(made)
     made.add_argument("--stop-on-eof", action="store_true", help="stop when standard input ends")
     return made
+
+
+def _bytes(folder: Path) -> dict[tuple[str, ...], float]:
+    """What the state folder holds: the journal with its log, and all else."""
+    found: dict[tuple[str, ...], float] = {("journal",): 0.0, ("other",): 0.0}
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # it went meanwhile
+            what = "journal" if path.name.startswith("journal") else "other"
+            found[what,] += path.stat().st_size if path.is_file() else 0
+    return found
 
 
 def main() -> None:
     """Read the settings and work until told to stop."""
     made = parser()
     options = made.parse_args()
-    start_logging(options.log_level)
+    start_logging(options.log_level, options.log_format, **{options.role: options.name})
     folder: Path = options.state or Path("state") / options.name
     folder.mkdir(parents=True, exist_ok=True)
     images = dict(options.image)
@@ -204,7 +219,24 @@ def main() -> None:
     )
     try:
         agent = Agent(settings, source, sandbox, keeper, workshop)
-        asyncio.run(run_until_told(agent.run, stop_on_eof=options.stop_on_eof))
+        gauges: dict[Gauge, Callable[[], Reading]] = {
+            metrics.CONNECTED: lambda: agent.connected,
+            metrics.UNSENT: lambda: agent.unsent,
+            metrics.RUNNING: lambda: agent.running,
+            metrics.STATE_BYTES: lambda: _bytes(folder),
+            metrics.POOL_IDLE: lambda: sandbox.stock[0],
+            metrics.POOL_WANTED: lambda: sandbox.stock[1],
+        }
+        checks = {"broker": lambda: agent.connected, "state": lambda: os.access(folder, os.W_OK)}
+
+        async def serve(ready: asyncio.Event) -> None:
+            with reading(gauges):
+                async with monitored(options.metrics, metrics.INSTRUMENTS, checks):
+                    await agent.run(ready)
+
+        asyncio.run(run_until_told(serve, stop_on_eof=options.stop_on_eof))
+    except SetupError as problem:
+        sys.exit(f"{problem.code}: {problem}")
     finally:
         sandbox.close()
         logging.getLogger(__name__).info("stopped")

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from edge_runtime import metrics
 from edge_runtime.admission import Admission, Rules
 from edge_runtime.environments.port import AnyKeeper
 from edge_runtime.environments.workshop import Workshop
@@ -28,6 +29,7 @@ from protocol.assignment import Attribute
 from protocol.errors import BadRequest, LinkError, OodidaError
 from protocol.lifecycle import TaskState
 from protocol.link import Incoming, Link, Outgoing, Will
+from protocol.logs import about
 from protocol.messages import (
     MODULE,
     ORDER,
@@ -155,6 +157,21 @@ class Agent:
             async with asyncio.timeout(2):
                 await self._publish_presence(goodbye)
 
+    @property
+    def connected(self) -> bool:
+        """True while there is a connection to the broker."""
+        return self._link.connected
+
+    @property
+    def unsent(self) -> int:
+        """How many reports the cloud has not acknowledged yet."""
+        return self._reporter.unsent
+
+    @property
+    def running(self) -> int:
+        """How many tasks are being worked on."""
+        return sum(map(len, self._running.values()))
+
     def _in_use(self) -> set[str]:
         """The environments of the modules that are used; those that are not are removed first."""
         for module in self._modules.forget_unused(self._environments.keep_s):
@@ -196,6 +213,7 @@ class Agent:
             await self._publish_presence(self._birth())
 
     async def _on_up(self) -> None:
+        metrics.CONNECTIONS.add()
         await self._publish_presence(self._birth())
         self._reporter.again()
         if self._ready is not None:
@@ -223,11 +241,14 @@ class Agent:
                     pass
         except BadRequest as problem:
             log.warning("dropped a message on %s: %s", message.topic, problem)
+            metrics.REFUSED.add(problem.code)
         except Exception:  # one message, whatever it holds or the disk says, must not end the rest
             log.exception("a message on %s could not be handled", message.topic)
+            metrics.REFUSED.add("internal")
 
     def _order(self, message: Incoming) -> None:
         order = messages.decode(ORDER, message.payload, message.content_type)
+        metrics.ORDERS.add(order.kind)
         match order:
             case CancelOrder():
                 for task in self._running.get(order.assignment, ()):
@@ -270,17 +291,28 @@ class Agent:
             self._running.pop(key, None)
 
     async def _task(self, order: OnboardOrder | OffboardOrder) -> None:
+        with about(
+            assignment=order.assignment,
+            iteration=order.iteration,
+            task=order.id,
+            attempt=order.attempt,
+        ):
+            report = await self._carried_out(order)
+        metrics.TASKS.add((report.state if report else TaskState.TIMED_OUT).value)
+        if report is not None:
+            metrics.TASK_SECONDS.observe(report.seconds)
+            self._reporter.report(report.id, report)
+
+    async def _carried_out(self, order: OnboardOrder | OffboardOrder) -> TaskReport | None:
         try:
-            report = await self._runner.run(order)
+            return await self._runner.run(order)
         except asyncio.CancelledError:
             why = "the runtime was stopped" if self._stopping else "the task was cancelled"
-            report = self._unfinished(order, TaskState.CANCELLED, Kind.REFUSED, why)
+            return self._unfinished(order, TaskState.CANCELLED, Kind.REFUSED, why)
         except Exception as bug:  # one task must not take the others along
             log.exception("task %s of %s could not be run", order.id, order.assignment)
             reason = f"the runtime failed: {type(bug).__name__}"
-            report = self._unfinished(order, TaskState.FAILED, Kind.ENGINE_FAILURE, reason)
-        if report is not None:
-            self._reporter.report(report.id, report)
+            return self._unfinished(order, TaskState.FAILED, Kind.ENGINE_FAILURE, reason)
 
     def _unfinished(
         self, order: OnboardOrder | OffboardOrder, state: Ended, kind: Kind, reason: str

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
+from edge_runtime import metrics
 from edge_runtime.admission import Admission, Admitted
 from edge_runtime.builtin import guarded
 from edge_runtime.methods import run_offboard, run_onboard
@@ -156,6 +157,8 @@ class Runner:
         outcome = await self._in_thread(
             lambda cancelled: _kept(self._call(call, module, admitted, order, cancelled), admitted)
         )
+        metrics.CALLS.add(outcome.kind.value)
+        metrics.CALL_SECONDS.observe(outcome.seconds)
         return Done(outcome, module.digest, module.generation)
 
     def _call(

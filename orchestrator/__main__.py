@@ -7,10 +7,19 @@ import asyncio
 import logging
 import os
 import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
+from orchestrator import metrics
 from orchestrator.service import Service
-from orchestrator.store import Database
-from protocol.process import run_until_told, start_logging
+from orchestrator.store import figures
+from orchestrator.store.opening import open_store
+from protocol.errors import SetupError
+from protocol.logs import start_logging
+from protocol.metrics import Gauge, Reading, reading
+from protocol.monitor import add_options, monitored
+from protocol.process import run_until_told
 
 
 def main() -> None:
@@ -31,15 +40,41 @@ def main() -> None:
         default=environ.get("OODIDA_STORE", "sqlite:///oodida.db"),
         help="SQLAlchemy URL (default: OODIDA_STORE, else %(default)s)",
     )
+    password_file = environ.get("OODIDA_STORE_PASSWORD_FILE")
+    parser.add_argument(
+        "--store-password-file", type=Path, default=Path(password_file) if password_file else None,
+        metavar="FILE",
+        help="the store's password is its first line, and so in no list of processes (default: "
+        "OODIDA_STORE_PASSWORD_FILE, else the password in --store, if any)",
+    )  # fmt: skip
     parser.add_argument("--name", default=socket.gethostname()[:40], help="its name on the broker")
-    parser.add_argument("--log-level", default="INFO", help="DEBUG, INFO, WARNING or ERROR")
+    add_options(parser)
     parser.add_argument("--stop-on-eof", action="store_true", help="stop when standard input ends")
     options = parser.parse_args()
-    start_logging(options.log_level)
-    database = Database(options.store)
+    start_logging(options.log_level, options.log_format, orchestrator=options.name)
+    try:
+        database = open_store(options.store, options.store_password_file)
+    except SetupError as problem:
+        sys.exit(f"{problem.code}: {problem}")
     try:
         service = Service(options.broker, database, f"{options.name}-{os.getpid()}")
-        asyncio.run(run_until_told(service.run, stop_on_eof=options.stop_on_eof))
+        gauges: dict[Gauge, Callable[[], Reading]] = {
+            metrics.CONNECTED: lambda: service.connected,
+            **figures.gauges(database),
+        }
+        checks = {
+            "broker": lambda: service.connected,
+            "store": lambda: figures.answers(database),
+        }
+
+        async def serve(ready: asyncio.Event) -> None:
+            with reading(gauges):
+                async with monitored(options.metrics, metrics.INSTRUMENTS, checks):
+                    await service.run(ready)
+
+        asyncio.run(run_until_told(serve, stop_on_eof=options.stop_on_eof))
+    except SetupError as problem:
+        sys.exit(f"{problem.code}: {problem}")
     finally:
         database.close()
         logging.getLogger(__name__).info("stopped")

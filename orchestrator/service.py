@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from orchestrator import assignments, deployments, requests, shipped
+from orchestrator import assignments, deployments, metrics, requests, shipped
 from orchestrator.store import Database, queries
 from orchestrator.store.tables import AssignmentRow, EdgeRow
 from orchestrator.turn import Turn, dump, error_reply
 from protocol import messages, topics
 from protocol.errors import BadRequest, LinkError, NotConnected, OodidaError
 from protocol.link import Incoming, Link, Outgoing
+from protocol.logs import about
 from protocol.messages import (
     PRESENCE,
     REPORT,
@@ -86,6 +87,11 @@ class Service:
             group.create_task(self._publish(), name="outbox")
             await self._serve()
 
+    @property
+    def connected(self) -> bool:
+        """True while there is a connection to the broker."""
+        return self._link.connected
+
     async def _on_up(self) -> None:
         # What the store says of who is online dates from before this connection.
         self._roll = RollCall(time.monotonic() + ROLL_CALL_S)
@@ -98,7 +104,10 @@ class Service:
                 left = max(0.0, self._roll.ends_at - time.monotonic())
                 patience = left if patience is None else min(patience, left)
             batch = await self._batch(patience)
+            began = time.perf_counter()
             next_deadline = self._turn(batch)
+            metrics.TURN_SECONDS.observe(time.perf_counter() - began)
+            metrics.TURN_MESSAGES.observe(len(batch))
             for message in batch:
                 message.acknowledge()
 
@@ -144,10 +153,14 @@ class Service:
             with turn.savepoint():
                 self._dispatch(turn, message)
         except OodidaError as error:
-            log.info("refused a message on %s: %s: %s", message.topic, error.code, error)
+            said = (message.topic, error.code, error)
+            log.info("refused a message on %s: %s: %s", *said, extra=_sender(message.topic))
+            metrics.REFUSED.add(error.code)
             self._reply(turn, message, Reply(error=error_reply(error)))
         except Exception:  # a bug must cost one message, not the service
-            log.exception("a message on %s could not be handled", message.topic)
+            failed = "a message on %s could not be handled"
+            log.exception(failed, message.topic, extra=_sender(message.topic))
+            metrics.REFUSED.add("internal")
             failure = OodidaError("the orchestrator failed on this request; its log says why")
             self._reply(turn, message, Reply(error=error_reply(failure)))
 
@@ -167,6 +180,7 @@ class Service:
         address = topics.parse(message.topic)
         if address is None:
             return
+        metrics.MESSAGES.add(address.channel)
         match address.family, address.channel:
             case ("vehicles" | "workers") as role, "presence":
                 if message.payload:  # an empty one clears a retained presence
@@ -180,6 +194,7 @@ class Service:
                 if request.user_id != address.name:
                     raise BadRequest("the request's user_id is not the one of its topic")
                 self._reply(turn, message, requests.answer(turn, request))
+                metrics.REQUESTS.add(request.mode)
 
     def _reply(self, turn: Turn, message: Incoming, reply: Reply) -> None:
         asker = topics.parse(message.topic)
@@ -212,10 +227,23 @@ class Service:
         try:
             await self._link.publish(outgoing)
         except NotConnected:
+            metrics.PUBLISHED.add("put_off")
             return False
         except LinkError as error:
             log.warning("given up: %s", error)
+            metrics.PUBLISHED.add("refused")
+            return True
+        metrics.PUBLISHED.add("accepted")
         return True
+
+
+def _sender(topic: str) -> dict[str, str]:
+    """Who sent a message, as a field of a line of the log."""
+    address = topics.parse(topic)
+    field_ = {"vehicles": "vehicle", "workers": "worker", "analysts": "user"}
+    if address is None or address.family not in field_:
+        return {}
+    return {field_[address.family]: address.name}
 
 
 def _presence(turn: Turn, role: str, name: str, message: Incoming) -> None:
@@ -262,7 +290,7 @@ def _pass_on(turn: Turn) -> None:
 def _guarded(turn: Turn, id_: str, work: Callable[[Turn, AssignmentRow], None]) -> None:
     """Work on one assignment; what goes wrong ends that assignment and nothing else."""
     try:
-        with turn.savepoint():
+        with about(assignment=id_), turn.savepoint():
             row = queries.assignment(turn.session, id_)
             if row is not None:
                 work(turn, row)
@@ -281,10 +309,12 @@ def _guarded(turn: Turn, id_: str, work: Callable[[Turn, AssignmentRow], None]) 
 def _report(turn: Turn, address: topics.Address, message: Incoming) -> None:
     report = messages.decode(REPORT, message.payload, message.content_type)
     side = Side.ONBOARD if address.family == "vehicles" else Side.OFFBOARD
+    metrics.REPORTS.add(address.family, report.kind)
     if isinstance(report, StateReport):
         return  # it needs no receipt: one that is lost does no harm
     match report:
         case TaskReport():
+            metrics.TASK_SECONDS.observe(report.seconds, address.family)
             assignments.answered(turn, side, address.name, report)
         case ModuleReport() if report.side is side:
             shipped.reported(turn, address.name, report)

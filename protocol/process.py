@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -12,13 +11,6 @@ from typing import Final
 
 #: How long a program may take to tidy up before it is told again to stop, in seconds.
 CANCEL_AGAIN_S: Final = 5.0
-
-
-def start_logging(level: str) -> None:
-    """Log to standard error, one line an event."""
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
 
 
 async def run_until_told(

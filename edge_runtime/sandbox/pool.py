@@ -145,6 +145,13 @@ class Pool:
         with self._change:
             return not self._missing()
 
+    @property
+    def stock(self) -> tuple[int, int]:
+        """How many containers are idle, and how many should be."""
+        with self._change:
+            wanted = self._wanted.values()
+            return sum(len(w.idle) for w in wanted), sum(w.count for w in wanted)
+
     def close(self) -> None:
         """Start nothing more, and discard what is idle."""
         with self._change:

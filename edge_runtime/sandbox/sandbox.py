@@ -144,6 +144,11 @@ class Sandbox:
         """True if all is idle that is wanted."""
         return self._pool.full
 
+    @property
+    def stock(self) -> tuple[int, int]:
+        """How many containers are started and idle, and how many should be."""
+        return self._pool.stock
+
     def _ahead(self, shape: Shape, libraries: frozenset[str]) -> Container:
         return self._containers.start(shape, libraries, {}, self._closing.is_set)
 

@@ -4,12 +4,14 @@ leaves a row that tells when and why.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import insert, literal, select, update
 from sqlalchemy.orm import Session
 
+from orchestrator.metrics import CHANGES
 from orchestrator.store.tables import AssignmentRow, DeploymentRow, TaskRow, TransitionRow
 from protocol.lifecycle import (
     ASSIGNMENT,
@@ -21,6 +23,8 @@ from protocol.lifecycle import (
     TaskState,
     advance,
 )
+
+log = logging.getLogger(__name__)
 
 
 class Overtaken(Exception):
@@ -40,6 +44,7 @@ def add_tasks(session: Session, rows: Iterable[dict[str, Any]], *, now: float, c
                 for row in listed
             ],
         )
+        CHANGES.add("task", str(listed[0]["state"]), by=len(listed))
 
 
 _UNANSWERED: dict[str, Any] = {
@@ -95,12 +100,13 @@ def _end(
         "cause",
     ]  # fmt: skip
     session.execute(insert(TransitionRow).from_select(columns, told))
-    session.execute(
+    done: Any = session.execute(
         update(TaskRow)
         .where(*these)
         .values(state=new, lease_until=None)
         .execution_options(synchronize_session="fetch")
     )
+    CHANGES.add("task", new.value, by=max(0, done.rowcount))
 
 
 def move_assignment(
@@ -137,10 +143,12 @@ def _move(
     if done.rowcount != 1:
         raise Overtaken(f"{table.__tablename__} {row.id} is not {old} any more")
     task, deployment = table is TaskRow, table is DeploymentRow
+    kind = "task" if task else "deployment" if deployment else "assignment"
+    _tell(kind, row, old, new, cause)
     session.add(
         TransitionRow(
             at=now,
-            kind="task" if task else "deployment" if deployment else "assignment",
+            kind=kind,
             subject=row.id,
             attempt=row.attempt if task else 0,
             assignment=row.assignment if task else None if deployment else row.id,
@@ -151,3 +159,14 @@ def _move(
             cause=cause[:4000],
         )
     )
+
+
+def _tell(kind: str, row: Any, old: str, new: str, cause: str) -> None:
+    """Count a change and write it to the log: of tasks there are too many to be told unasked."""
+    CHANGES.add(kind, str(new))
+    level = logging.DEBUG if kind == "task" else logging.INFO
+    if log.isEnabledFor(level):
+        extra = {kind: row.id}
+        if kind == "task":
+            extra |= {"attempt": row.attempt, "assignment": row.assignment, "vehicle": row.edge}
+        log.log(level, "%s %s -> %s: %s", kind, old, new, cause, extra=extra)

@@ -30,6 +30,8 @@ OUTSIDE = {
     "sqlalchemy": ("orchestrator/store/",),
     "alembic": ("orchestrator/store/",),
     "cbor2": ("protocol/values.py",),
+    "prometheus_client": ("protocol/metrics.py",),
+    "pythonjsonlogger": ("protocol/logs.py",),
     "jsonschema_rs": ("protocol/contract/schema.py",),
     "typer": ("frontend/oodida/cli/",),
     "rich": ("frontend/oodida/cli/",),
