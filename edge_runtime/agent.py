@@ -63,7 +63,11 @@ REMEMBERED: Final = 10_000
 
 @dataclass(frozen=True)
 class Settings:
-    """Who an edge runtime is. ``calls``: containers at a time; ``rules``: what holds here."""
+    """Who an edge runtime is.
+
+    ``calls``: containers at a time; ``rules``: what holds here; ``session_expiry_s``: for how long
+    the broker keeps messages for it while it is away, None for what its role needs.
+    """
 
     url: str
     name: str
@@ -72,6 +76,7 @@ class Settings:
     attributes: dict[str, Attribute] = field(default_factory=dict)
     rules: Rules = field(default_factory=Rules.shipped)
     calls: int = 4
+    session_expiry_s: int | None = None
 
 
 class Agent:
@@ -112,7 +117,11 @@ class Agent:
             settings.url,
             f"{settings.role}-{settings.name}",
             subscriptions=self._subscriptions(),
-            session_expiry_s=SESSION_EXPIRY_S[settings.role],
+            session_expiry_s=(
+                SESSION_EXPIRY_S[settings.role]
+                if settings.session_expiry_s is None
+                else settings.session_expiry_s
+            ),
             will=self._will,
             on_up=self._on_up,
             patience_s=None,

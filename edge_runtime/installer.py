@@ -62,7 +62,7 @@ class Installer:
         elif self._sandbox.has(module.environment):
             self._keep(module, admitted.limits, admitted.lowered)
         elif module.image is None:
-            self._refuse(module, f"there is no image for the environment {module.environment} here")
+            self._refuse(module, self._sandbox.why_not(module.environment))
         else:
             await self.prepare(module, lambda told: self._report(module, "pending", told))
             self._keep(module, admitted.limits, admitted.lowered)

@@ -49,6 +49,10 @@ class InProcess:
         """False: none can be run here."""
         return False
 
+    def why_not(self, environment: str) -> str:  # noqa: ARG002
+        """Why none can be run here."""
+        return REASON
+
     @property
     def environments(self) -> tuple[str, ...]:
         """None."""

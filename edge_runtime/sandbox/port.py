@@ -49,6 +49,10 @@ class AnySandbox(Protocol):
         """True if this environment can be run here."""
         ...
 
+    def why_not(self, environment: str) -> str:
+        """Why an environment cannot be run here, in a sentence for its analyst."""
+        ...
+
     @property
     def environments(self) -> tuple[str, ...]:
         """The environments that can be run here, sorted."""

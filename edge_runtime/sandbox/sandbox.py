@@ -11,7 +11,7 @@ from edge_runtime.sandbox.call import Call
 from edge_runtime.sandbox.container import Container, Containers
 from edge_runtime.sandbox.engine import EngineFailure, Engines
 from edge_runtime.sandbox.pool import Pool, PoolSettings
-from edge_runtime.sandbox.session import NEVER, Session
+from edge_runtime.sandbox.session import NEVER, Session, no_image
 from edge_runtime.sandbox.settings import Shape
 from protocol.limits import Limits
 from protocol.module import Environment
@@ -121,6 +121,10 @@ class Sandbox:
     def environments(self) -> tuple[str, ...]:
         """The environments that can be run here, sorted."""
         return tuple(sorted(self._images))
+
+    def why_not(self, environment: str) -> str:
+        """Why an environment cannot be run here, in a sentence for its analyst."""
+        return no_image(environment)
 
     def has(self, environment: str) -> bool:
         """True if this environment can be run here."""

@@ -23,6 +23,11 @@ MAX_REQUEST: Final = 64 * 1024 * 1024
 NEVER: Final = threading.Event()
 
 
+def no_image(environment: str) -> str:
+    """Why an environment cannot be run here."""
+    return f"there is no image for the environment {environment} here"
+
+
 class Session:
     """One container for several calls, a forked process each; or with ``once`` for one.
 
@@ -66,8 +71,7 @@ class Session:
         """Run a call and return how it ended; see `Sandbox.run`."""
         started = time.monotonic()
         if self._image is None:
-            reason = f"there is no image for the environment {call.environment} here"
-            return Outcome(kind=Kind.REFUSED, reason=reason)
+            return Outcome(kind=Kind.REFUSED, reason=no_image(call.environment))
         request = call.request(self._limits.value)
         if len(request) > MAX_REQUEST:
             reason = f"the argument is larger than {MAX_REQUEST} bytes; take fewer samples"

@@ -16,7 +16,7 @@ from tests.end_to_end.conftest import VEHICLES, System
 
 COMMANDS = (
     "demo", "up", "vehicles", "methods", "deploy", "run", "watch", "cancel", "modules", "check",
-    "environments", "profiles",
+    "environments", "profiles", "simulate",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from oodida.cli import deploying, environments, show
 from oodida.cli.demo import demo as play
 from oodida.cli.doctor import doctor as examine
 from oodida.cli.options import EnvironmentName, Json, To, Url, User
+from oodida.cli.simulating import simulate
 from oodida.cli.words import assignment_from, select_from, vehicles_from
 from oodida.fleet import Fleet, connect, environment_of, side_of
 from oodida.local import local
@@ -215,6 +216,7 @@ def doctor(
         raise typer.Exit(1)
 
 
+app.command()(simulate)
 app.command()(deploying.deploy)
 
 

@@ -1,0 +1,101 @@
+"""`oodida simulate`: real edge runtimes, many to a process, for whoever has no fleet yet."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import oodida
+from edge_runtime.signals import SimulatedDriver
+from protocol.errors import ModuleRefused
+
+PROGRAM = "from oodida.cli import main; main()"
+
+
+@pytest.fixture(scope="module")
+def cloud(engine: None) -> Iterator[oodida.Fleet]:  # noqa: ARG001
+    """A system without vehicles of its own."""
+    with oodida.local({}) as fleet:
+        yield fleet
+
+
+@contextmanager
+def simulated(
+    url: str, *words: str
+) -> Iterator[tuple[subprocess.Popen[str], list[dict[str, Any]]]]:
+    """The command, once it has said that all are there; and what it said until then."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "simulate", "--json", f"--url={url}", *words],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    told: list[dict[str, Any]] = []
+    try:
+        for line in process.stdout:
+            told.append(json.loads(line))
+            if told[-1]["event"] == "ready":
+                break
+        yield process, told
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_simulated_fleet_works_and_leaves_nothing(cloud: oodida.Fleet) -> None:
+    before = set(Path(tempfile.gettempdir()).glob("oodida-simulate-*"))
+    words = ["--vehicles=24", "--processes=2", "--prefix=try-", "--attribute=model=golf|polo"]
+    with simulated(cloud.url, *words) as (process, told):
+        assert told[-1]["vehicles"] == 24
+        there = {v.name: v for v in cloud.vehicles() if v.online}
+        assert set(there) == {f"try-{n:05d}" for n in range(1, 25)}
+
+        run = cloud.submit(
+            oodida.Assignment(
+                vehicles=oodida.Select.where(model="golf"),
+                onboard=oodida.Onboard("mean", signals="VEHICLE_SPEED", samples=10),
+                offboard=oodida.Offboard("mean"),
+                iterations=2,
+            )
+        )
+        run.result()
+        for iteration in run.iterations:
+            assert [r.vehicle for r in iteration.results] == [
+                f"try-{n:05d}" for n in range(1, 25, 2)
+            ]
+            for result in iteration.results:
+                driver = SimulatedDriver.named(result.vehicle)
+                window = driver.samples("VEHICLE_SPEED", 10 * (iteration.number - 1), 10)
+                assert result.value == pytest.approx(statistics.mean(window))
+
+        with pytest.raises(ModuleRefused, match="custom modules are not run here"):
+            cloud.deploy("def custom_code(window): return 1", name="one")
+        assert process.stdout is not None
+        os.kill(process.pid, signal.SIGINT)
+        assert json.loads(process.stdout.read().splitlines()[-1]) == {"event": "ended"}
+        assert process.wait(30) == 0
+    assert not [v.name for v in cloud.vehicles() if v.online]
+    assert set(Path(tempfile.gettempdir()).glob("oodida-simulate-*")) <= before
+
+
+def test_no_broker_is_one_clear_error() -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "edge_runtime.simulate", "--vehicles=3", "--processes=2",
+         "--url=mqtt://127.0.0.1:9"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "cannot be reached" in done.stderr
+    assert "Traceback" not in done.stderr
