@@ -22,7 +22,7 @@ digest = $(shell cat $(1) | sha256sum | cut -c1-16)
 PACKAGES := $(VENV)/.packages-$(call digest,$(LOCKS)/dev.txt images/venv.sh)
 PROJECT := $(VENV)/.project-$(call digest,pyproject.toml)
 
-.PHONY: help setup demo test gvisor check bench locks clean
+.PHONY: help setup demo test chaos gvisor check bench locks clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -36,6 +36,9 @@ demo: setup ## a fleet on this machine: deploy, run, replace while it runs
 
 test: setup check ## setup, check, and every test
 	@$(BIN)/pytest
+
+chaos: setup ## break a system of 20 vehicles at random points, SEEDS=1 times, and see what was lost
+	@$(BIN)/python -m tests.chaos --seeds $(or $(SEEDS),1)
 
 gvisor: setup ## the attacks on the sandbox once more, under gVisor
 	@$(BIN)/pytest tests/attack --sandbox-runtime=runsc
