@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,14 +15,17 @@ from pydantic import ValidationError
 
 from edge_runtime import metrics
 from edge_runtime.admission import Admission, Rules
+from edge_runtime.clock import Clock
 from edge_runtime.environments.port import AnyKeeper
 from edge_runtime.environments.workshop import Workshop
 from edge_runtime.installer import Installer
+from edge_runtime.journal import SEEN_DAYS, Journal, JournalFull, StoredOrder
 from edge_runtime.modules import ModuleStore
-from edge_runtime.reporter import Reporter
+from edge_runtime.reporter import Bounds, Reporter
 from edge_runtime.runner import Runner
 from edge_runtime.sandbox import AnySandbox
 from edge_runtime.signals import Source
+from edge_runtime.underway import Progress
 from protocol import messages, topics
 from protocol.assignment import Attribute
 from protocol.errors import BadRequest, LinkError, OodidaError
@@ -35,11 +37,13 @@ from protocol.messages import (
     ORDER,
     RECEIPT,
     BuildOrder,
+    BuildReport,
     CancelOrder,
     Ended,
     OffboardOrder,
     OnboardOrder,
     Presence,
+    StateReport,
     TaskReport,
     Verdict,
     VerifyOrder,
@@ -57,8 +61,10 @@ log = logging.getLogger(__name__)
 #: A vehicle's orders wait at the broker while it is away. A worker's must not: a member of a share
 #: that is away with a living session keeps its part of the messages from the other members.
 SESSION_EXPIRY_S: Final = {"vehicles": 24 * 3600, "workers": 0}
-#: How many orders are remembered, so that one that comes twice is carried out once.
+#: How many orders are remembered here, so that one that comes twice is carried out once; those
+#: before are in the journal.
 REMEMBERED: Final = 10_000
+JOURNAL: Final = "journal.db"
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ class Settings:
     rules: Rules = field(default_factory=Rules.shipped)
     calls: int = 4
     session_expiry_s: int | None = None
+    outbox: Bounds = field(default_factory=Bounds)
 
 
 class Agent:
@@ -89,13 +96,23 @@ class Agent:
         sandbox: AnySandbox,
         environments: AnyKeeper,
         workshop: Workshop | None = None,
+        *,
+        journal: Journal | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._settings, self._source = settings, source
         self._side = Side.ONBOARD if settings.role == "vehicles" else Side.OFFBOARD
         self._modules = ModuleStore(settings.folder / "modules" / self._side.value, self._side)
         admission = Admission(settings.rules)
         self._sandbox, self._environments, self._workshop = sandbox, environments, workshop
-        self._reporter = Reporter(topics.reports(settings.role, settings.name))
+        self._clock = clock or Clock.of_this_machine()
+        # One of several in a process share a journal, and with it the price of a commit.
+        self._own_journal = Journal(settings.folder / JOURNAL) if journal is None else None
+        self._journal = (self._own_journal or journal or Journal(settings.folder / JOURNAL)).of(
+            f"{settings.role}-{settings.name}"
+        )
+        reports = topics.reports(settings.role, settings.name)
+        self._reporter = Reporter(reports, self._journal, settings.outbox)
         self._installer = Installer(
             self._modules, sandbox, admission, self._reporter, environments, self._start
         )
@@ -106,13 +123,15 @@ class Agent:
             admission=admission,
             environment=self._installer.prepare,
             calls=settings.calls,
+            journal=self._journal,
+            clock=self._clock,
         )
         self._modules.missing = lambda user, name: self._start("ask", self._ask(user, name))
         self._installer.on_environment(lambda: self._start("presence", self._announce()))
         self._session = _SessionCounter(settings.folder / "session")
         self._stopping = False
         self._running: dict[str, set[asyncio.Task[None]]] = {}
-        self._seen: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._seen: set[tuple[str, int]] = set()
         self._link = Link(
             settings.url,
             f"{settings.role}-{settings.name}",
@@ -136,25 +155,55 @@ class Agent:
         return [*common, topics.every_offboard_module(), shared]
 
     async def run(self, ready: asyncio.Event | None = None) -> None:
-        """Work until cancelled. ``ready`` is set when the cloud can know of us."""
+        """Work until cancelled. ``ready`` is set when the cloud can know of us.
+
+        What was accepted before is gone on with at once, with a network or without.
+        """
         self._ready = ready
         try:
+            await self._resume()
             async with self._link, asyncio.TaskGroup() as group:
                 group.create_task(self._reporter.run(self._link), name="reporter")
                 sweeping = self._environments.sweep(self._in_use, self._sandbox.remove)
                 group.create_task(sweeping, name="sweep")
                 group.create_task(self._runner.look_after(), name="sessions")
+                group.create_task(self._look_after_journal(), name="journal")
                 try:
                     while True:
-                        message = await self._link.receive()
-                        self._handle(message)
-                        message.acknowledge()
+                        await self._handle(await self._link.receive())
                 finally:
                     await self._stop()
         finally:
             await asyncio.to_thread(self._runner.close)
+            if self._own_journal is not None:
+                await asyncio.to_thread(self._own_journal.close)
+
+    async def _resume(self) -> None:
+        """Go on with the orders that were accepted, whatever ended us before they were done."""
+        for stored in self._journal.orders():
+            self._seen.add((stored.task, stored.attempt))
+            try:
+                order = messages.decode(ORDER, stored.payload, stored.content_type)
+            except BadRequest:  # written by another release
+                order = None
+            left = 0.0
+            if isinstance(order, OnboardOrder):
+                left = self._clock.left(stored.stamp, order.timeout_s)
+            if isinstance(order, OnboardOrder) and left > 0:
+                log.info("task %s is gone on with: %.1f s are left", order.id, left)
+                self._start(order.assignment, self._task(order, left))
+            else:
+                with suppress(JournalFull):
+                    await self._journal.finish(stored.task, stored.attempt, None)
+
+    async def _look_after_journal(self) -> None:
+        while True:
+            with suppress(JournalFull):
+                await self._journal.forget_old(time.time() - SEEN_DAYS * 86_400)
+            await asyncio.sleep(3600)
 
     async def _stop(self) -> None:
+        # Tasks are left as the journal has them: whoever starts next goes on with them.
         self._stopping = True
         running = [task for tasks in self._running.values() for task in tasks]
         for task in running:
@@ -235,12 +284,14 @@ class Agent:
 
     # --- messages -----------------------------------------------------------------------------
 
-    def _handle(self, message: Incoming) -> None:
+    async def _handle(self, message: Incoming) -> None:
+        """One message; it is acknowledged when what has to be kept of it is in the journal."""
         address = topics.parse(message.topic)
         try:
             match address.channel if address is not None else "":
                 case "orders":
-                    self._order(message)
+                    if self._order(message):
+                        return  # it is acknowledged when it is in the journal
                 case "modules":
                     self._module(message)
                 case "receipts":
@@ -254,39 +305,71 @@ class Agent:
         except Exception:  # one message, whatever it holds or the disk says, must not end the rest
             log.exception("a message on %s could not be handled", message.topic)
             metrics.REFUSED.add("internal")
+        message.acknowledge()
 
-    def _order(self, message: Incoming) -> None:
+    def _order(self, message: Incoming) -> bool:
+        """Take an order; True if it is acknowledged later."""
         order = messages.decode(ORDER, message.payload, message.content_type)
         metrics.ORDERS.add(order.kind)
         match order:
             case CancelOrder():
                 for task in self._running.get(order.assignment, ()):
                     task.cancel()
-                self._start("end", self._runner.end(order.assignment))
+                self._start("end", self._end(order.assignment))
             case OnboardOrder() | OffboardOrder():
                 if isinstance(order, OnboardOrder) != (self._side is Side.ONBOARD):
                     log.warning("dropped an %s order: this is no place for it", order.kind)
                 elif self._is_new(order.id, order.attempt):
-                    self._start(order.assignment, self._task(order))
+                    if isinstance(order, OnboardOrder):
+                        self._start(order.assignment, self._accept(order, message))
+                        return True
+                    # A worker's task has a lease: if we go, another worker does it.
+                    self._start(order.assignment, self._task(order, order.timeout_s))
             case VerifyOrder():
                 if self._is_new(order.id, 1):
                     self._start(order.id, self._verify(order))
             case WheelOrder() if self._workshop is not None:
                 self._workshop.take(order)
             case BuildOrder() if self._workshop is not None:
-                building = self._workshop.build(order, lambda r: self._reporter.report(r.id, r))
-                self._start(order.id, building)
+                self._start(order.id, self._workshop.build(order, self._send))
             case _:
                 log.warning("dropped a %s order: no environments are made here", order.kind)
+        return False
 
     def _is_new(self, id_: str, attempt: int) -> bool:
         """False for an order that came before: its report is sent until it is received."""
-        if (id_, attempt) in self._seen:
+        if (id_, attempt) in self._seen or self._journal.has_seen(id_, attempt):
             return False
-        self._seen[id_, attempt] = None
-        while len(self._seen) > REMEMBERED:
-            self._seen.popitem(last=False)
+        if len(self._seen) >= REMEMBERED:
+            self._seen.clear()  # the journal knows those that it could take
+        self._seen.add((id_, attempt))
         return True
+
+    def _send(self, report: BuildReport) -> None:
+        self._start("report", self._reporter.report(report.id, report))
+
+    async def _end(self, assignment: str) -> None:
+        """There will be no further task of this assignment, and none is gone on with."""
+        try:
+            await self._journal.cancel(assignment)
+        except JournalFull as problem:
+            log.warning("the end of %s is not in the journal: %s", assignment, problem)
+        await self._runner.end(assignment)
+
+    async def _accept(self, order: OnboardOrder, message: Incoming) -> None:
+        """Keep an order, tell the broker, and carry it out."""
+        stored = StoredOrder(
+            order.id, order.attempt, order.assignment, message.payload, message.content_type,
+            self._clock.now(),
+        )  # fmt: skip
+        try:
+            await self._journal.accept(stored)
+        except JournalFull as problem:
+            # It is carried out all the same: what is lost is that it outlives us.
+            log.warning("task %s is not in the journal: %s", order.id, problem)
+        finally:
+            message.acknowledge()
+        await self._task(order, self._clock.left(stored.stamp, order.timeout_s))
 
     def _start(self, key: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=f"task-{key}")
@@ -299,24 +382,46 @@ class Agent:
         if not tasks:
             self._running.pop(key, None)
 
-    async def _task(self, order: OnboardOrder | OffboardOrder) -> None:
+    async def _task(self, order: OnboardOrder | OffboardOrder, left_s: float) -> None:
         with about(
             assignment=order.assignment,
             iteration=order.iteration,
             task=order.id,
             attempt=order.attempt,
         ):
-            report = await self._carried_out(order)
+            worker = self._side is Side.OFFBOARD
+            telling = Progress(order.id, order.attempt, self._tell, heartbeat=worker)
+            async with telling as progress:
+                report = await self._carried_out(order, progress, left_s)
         metrics.TASKS.add((report.state if report else TaskState.TIMED_OUT).value)
-        if report is not None:
-            metrics.TASK_SECONDS.observe(report.seconds)
-            self._reporter.report(report.id, report)
+        if report is None:
+            with suppress(JournalFull):
+                await self._journal.finish(order.id, order.attempt, None)
+            return
+        metrics.TASK_SECONDS.observe(report.seconds)
+        size = len(messages.encode(report)[0])
+        usage = report.usage.model_copy(update={"bytes_sent": size})
+        report = report.model_copy(update={"usage": usage})
+        await self._reporter.ended(
+            order.id, order.attempt, report.id, report, order.assignment, usage
+        )
 
-    async def _carried_out(self, order: OnboardOrder | OffboardOrder) -> TaskReport | None:
+    async def _tell(self, report: StateReport) -> None:
+        """Best effort: a state that is lost does no harm."""
+        payload, content_type = messages.encode(report)
+        topic = topics.reports(self._settings.role, self._settings.name)
+        with suppress(LinkError):
+            await self._link.publish(Outgoing(topic, payload, content_type))
+
+    async def _carried_out(
+        self, order: OnboardOrder | OffboardOrder, progress: Progress, left_s: float
+    ) -> TaskReport | None:
         try:
-            return await self._runner.run(order)
+            return await self._runner.run(order, progress, left_s)
         except asyncio.CancelledError:
-            why = "the runtime was stopped" if self._stopping else "the task was cancelled"
+            if self._stopping:
+                raise  # the order stays in the journal; a worker's lease ends
+            why = "the task was cancelled"
             return self._unfinished(order, TaskState.CANCELLED, Kind.REFUSED, why)
         except Exception as bug:  # one task must not take the others along
             log.exception("task %s of %s could not be run", order.id, order.assignment)
@@ -344,7 +449,7 @@ class Agent:
             reason = f"the worker failed on it: {type(bug).__name__}"
             verdict = Verdict(ok=False, code="engine_failure", reason=reason)
         report = VerifyReport(id=new_id(), order=order.id, verdict=verdict)
-        self._reporter.report(report.id, report)
+        await self._reporter.report(report.id, report)
 
     def _module(self, message: Incoming) -> None:
         if not message.payload:

@@ -104,4 +104,4 @@ class Installer:
             state=state,
             reason=reason[:4000],
         )
-        self._reporter.report(report.id, report)
+        self._start("report", self._reporter.report(report.id, report))

@@ -37,7 +37,8 @@ CREATE TABLE orders (
     edge TEXT, task TEXT, attempt INTEGER, assignment TEXT, payload BLOB, content_type TEXT,
     boot TEXT, since_boot REAL, wall REAL, PRIMARY KEY (edge, task, attempt)) WITHOUT ROWID;
 CREATE TABLE samples (
-    edge TEXT, task TEXT, attempt INTEGER, first INTEGER, wall REAL, data BLOB,
+    edge TEXT, task TEXT, attempt INTEGER, first INTEGER, boot TEXT, since_boot REAL, wall REAL,
+    gap_s REAL, data BLOB,
     PRIMARY KEY (edge, task, attempt, first)) WITHOUT ROWID;
 CREATE TABLE reports (
     edge TEXT, id TEXT, priority INTEGER, wall REAL, payload BLOB, content_type TEXT,
@@ -71,10 +72,14 @@ class StoredOrder(NamedTuple):
 
 
 class StoredSamples(NamedTuple):
-    """Consecutive samples of a window from number ``first`` on; ``wall`` is when they were kept."""
+    """Consecutive samples of a window from number ``first`` on; ``stamp`` is when they were kept.
+
+    ``gap_s`` is by how many seconds the window was interrupted before them, 0 if it was not.
+    """
 
     first: int
-    wall: float
+    stamp: Stamp
+    gap_s: float
     data: bytes
 
 
@@ -167,7 +172,8 @@ class Journal:
                 if item is None:
                     last = True
                     break
-                batch.append(item)
+                if item.done.set_running_or_notify_cancel():  # else its caller has given up
+                    batch.append(item)
                 if len(batch) >= BATCH or self._queue.empty():
                     break
                 item = self._queue.get()
@@ -284,20 +290,21 @@ class EdgeJournal:
         return self._journal.write(
             (
                 (
-                    "INSERT OR REPLACE INTO samples SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE EXISTS "
+                    "INSERT OR REPLACE INTO samples SELECT "
+                    "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE EXISTS "
                     "(SELECT 1 FROM orders WHERE edge=?1 AND task=?2 AND attempt=?3)"
                 ),
-                (*key, *samples),
+                (*key, samples.first, *samples.stamp, samples.gap_s, samples.data),
             )
         )
 
     def samples(self, task: str, attempt: int) -> list[StoredSamples]:
         """What is kept of a window, in order."""
         rows = self._journal.read(
-            "SELECT first, wall, data FROM samples WHERE edge=? AND task=? AND attempt=? "
-            "ORDER BY first", (self._edge, task, attempt),
+            "SELECT first, boot, since_boot, wall, gap_s, data FROM samples "
+            "WHERE edge=? AND task=? AND attempt=? ORDER BY first", (self._edge, task, attempt),
         )  # fmt: skip
-        return [StoredSamples(*row) for row in rows]
+        return [StoredSamples(row[0], Stamp(*row[1:4]), row[4], row[5]) for row in rows]
 
     async def forget_samples(self, task: str, attempt: int) -> None:
         """The window is collected once more, from its beginning."""

@@ -35,6 +35,10 @@ CONNECTIONS: Final = Counter(
 UNSENT: Final = Gauge(
     "oodida_edge_reports_unsent", "Reports that the cloud has not acknowledged yet."
 )
+DROPPED: Final = Counter(
+    "oodida_edge_reports_dropped_total",
+    "Reports that were given up without a receipt: too many, or too old.",
+)
 RUNNING: Final = Gauge("oodida_edge_tasks_running", "Tasks that are being worked on.")
 STATE_BYTES: Final = Gauge(
     "oodida_edge_state_bytes",
@@ -49,5 +53,5 @@ POOL_WANTED: Final = Gauge(
 )
 INSTRUMENTS: Final[tuple[Instrument, ...]] = (
     ORDERS, REFUSED, TASKS, TASK_SECONDS, CALLS, CALL_SECONDS, CONNECTED, CONNECTIONS, UNSENT,
-    RUNNING, STATE_BYTES, POOL_IDLE, POOL_WANTED,
+    DROPPED, RUNNING, STATE_BYTES, POOL_IDLE, POOL_WANTED,
 )  # fmt: skip

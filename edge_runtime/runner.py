@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from edge_runtime import metrics
 from edge_runtime.admission import Admission, Admitted
 from edge_runtime.builtin import guarded
+from edge_runtime.clock import Clock
+from edge_runtime.journal import EdgeJournal
 from edge_runtime.methods import run_offboard, run_onboard
 from edge_runtime.modules import ModuleStore
 from edge_runtime.sandbox import AnySandbox, Call
 from edge_runtime.sandbox.frames import clean
 from edge_runtime.sessions import Sessions
 from edge_runtime.signals import Source
+from edge_runtime.underway import Progress
+from edge_runtime.window import collect
 from protocol import values
+from protocol.account import Gaps, Usage
 from protocol.assignment import CUSTOM
-from protocol.errors import ModuleRefused, OodidaError, UnknownSignal
+from protocol.errors import ModuleRefused, OodidaError
 from protocol.lifecycle import TaskState
+from protocol.limits import Limits
 from protocol.messages import (
     Ended,
     OffboardOrder,
@@ -33,9 +40,11 @@ from protocol.messages import (
     new_id,
 )
 from protocol.module import Module, builtin_digest
-from protocol.outcome import Kind, Outcome
+from protocol.outcome import Exceeded, Kind, Limit, Outcome
 from protocol.values import Tree
 from protocol.version import VERSION
+
+T = TypeVar("T")
 
 #: How often containers of assignments are looked after, in seconds.
 LOOK_S: Final = 60.0
@@ -52,6 +61,16 @@ class Done:
     generation: int = 0
 
 
+@dataclass
+class _Task:
+    """A task that is carried out: how its window was, and who is told how far it is."""
+
+    order: OnboardOrder | OffboardOrder
+    progress: Progress
+    ends_at: float
+    gaps: Gaps | None = None
+
+
 class Runner:
     """Runs tasks, several at once; at most ``calls`` containers at a time."""
 
@@ -64,8 +83,11 @@ class Runner:
         admission: Admission,
         environment: Callable[[Module], Awaitable[None]],
         calls: int,
+        journal: EdgeJournal,
+        clock: Clock,
     ) -> None:
         self._source, self._modules = source, modules
+        self._journal, self._clock = journal, clock
         self._sandbox, self._admission, self._environment = sandbox, admission, environment
         self._sessions = Sessions(sandbox)
         self._threads = ThreadPoolExecutor(calls, thread_name_prefix="call")
@@ -85,12 +107,18 @@ class Runner:
             await asyncio.sleep(LOOK_S)
             await asyncio.to_thread(self._sessions.expire)
 
-    async def run(self, order: OnboardOrder | OffboardOrder) -> TaskReport | None:
-        """Carry out an order; None if its time passed, when nobody waits for a report any more."""
+    async def run(
+        self, order: OnboardOrder | OffboardOrder, progress: Progress, left_s: float
+    ) -> TaskReport | None:
+        """Carry out an order in the time that it has left, in seconds.
+
+        None if its time passed, when nobody waits for a report any more.
+        """
         started = time.monotonic()
+        task = _Task(order, progress, started + left_s)
         try:
-            async with asyncio.timeout(order.timeout_s):
-                done = await self._run(order)
+            async with asyncio.timeout(left_s):
+                done = await self._run(task)
             state: Ended = TaskState.SUCCEEDED if done.outcome.ok else TaskState.FAILED
         except TimeoutError:
             return None
@@ -109,6 +137,8 @@ class Runner:
             digest=done.digest,
             generation=done.generation,
             seconds=time.monotonic() - started,
+            gaps=task.gaps,
+            usage=Usage(cpu_s=done.outcome.cpu_s, container_starts=done.outcome.starts),
         )
 
     async def verify(self, order: VerifyOrder) -> Verdict:
@@ -130,13 +160,23 @@ class Runner:
         )
         return _verdict(outcome, admitted, guessed=order.example is None)
 
-    async def _run(self, order: OnboardOrder | OffboardOrder) -> Done:
+    async def _run(self, task: _Task) -> Done:
+        order, left = task.order, None
         if isinstance(order, OffboardOrder):
             argument = order.results
             builtin = self._offboard(order)
         else:
-            argument = values.pack(await self._window(order), _INPUT)
+            used = self._journal.usage(order.assignment) if order.budget is not None else None
+            if order.budget is not None and used is not None:
+                over = order.budget.used_up(used)
+                if over is not None:
+                    return Done(_over_budget(*over))
+                if order.budget.cpu_s is not None:
+                    left = order.budget.cpu_s - used.cpu_s
+            task.progress.at(TaskState.COLLECTING)
+            argument = values.pack(await self._window(task, order), _INPUT)
             builtin = self._onboard(order, argument)
+        task.progress.at(TaskState.RUNNING)
         if order.method != CUSTOM:
             digest = builtin_digest(order.method, VERSION)
             loop, limits = asyncio.get_running_loop(), self._admission.rules.profiles.maximum
@@ -154,8 +194,11 @@ class Runner:
             previous=_checked(order.previous),
             labels={"task": order.id},
         )
+        limits = admitted.limits
+        if left is not None and left < limits.cpu_s:
+            limits = limits.model_copy(update={"cpu_s": max(1, math.ceil(left))})
         outcome = await self._in_thread(
-            lambda cancelled: _kept(self._call(call, module, admitted, order, cancelled), admitted)
+            lambda cancelled: _kept(self._call(call, module, limits, order, cancelled), admitted)
         )
         metrics.CALLS.add(outcome.kind.value)
         metrics.CALL_SECONDS.observe(outcome.seconds)
@@ -165,24 +208,21 @@ class Runner:
         self,
         call: Call,
         module: Module,
-        admitted: Admitted,
+        limits: Limits,
         order: OnboardOrder | OffboardOrder,
         cancelled: threading.Event,
     ) -> Outcome:
         if order.isolation == "call":
-            return self._sandbox.run(call, admitted.limits, cancelled)
+            return self._sandbox.run(call, limits, cancelled)
         labels = {"assignment": order.assignment}
-        session = self._sessions.of(order.assignment, module, admitted.limits, labels)
+        session = self._sessions.of(order.assignment, module, limits, labels)
         return session.run(call, cancelled)
 
-    async def _window(self, order: OnboardOrder) -> Any:
-        if self._source is None:
-            raise UnknownSignal("a worker has no signals")
-        names = [order.signals] if isinstance(order.signals, str) else list(order.signals)
-        window = await self._source.collect(
-            names, first=order.first, count=order.samples, rate_hz=order.rate_hz
-        )
-        return window[order.signals] if isinstance(order.signals, str) else window
+    async def _window(self, task: _Task, order: OnboardOrder) -> Any:
+        left_s = task.ends_at - time.monotonic()
+        window = await collect(self._source, self._journal, self._clock, order, left_s)
+        task.gaps = window.gaps
+        return window.samples[order.signals] if isinstance(order.signals, str) else window.samples
 
     def _onboard(self, order: OnboardOrder, window: Tree) -> Callable[[], Any]:
         return lambda: run_onboard(order.method, values.unpack(window), order.params)
@@ -195,7 +235,7 @@ class Runner:
 
         return run
 
-    async def _in_thread(self, call: Callable[[threading.Event], Outcome]) -> Outcome:
+    async def _in_thread(self, call: Callable[[threading.Event], T]) -> T:
         """Run a call in a thread of its own; a cancelled task ends its container at once."""
         cancelled = threading.Event()
         loop = asyncio.get_running_loop()
@@ -204,6 +244,15 @@ class Runner:
         except asyncio.CancelledError:
             cancelled.set()
             raise
+
+
+def _over_budget(what: str, most: float, used: float) -> Outcome:
+    unit = {"cpu_s": "s of processor time", "bytes_sent": "bytes sent"}.get(
+        what, "container starts"
+    )
+    exceeded = Exceeded(limit=Limit.BUDGET, configured=most, seen=used, unit=unit)
+    reason = "the vehicle's budget for this assignment is used up"
+    return Outcome(kind=Kind.LIMIT_EXCEEDED, exceeded=exceeded, reason=reason)
 
 
 def _kept(outcome: Outcome, admitted: Admitted) -> Outcome:

@@ -73,7 +73,8 @@ class Outcome(Frozen):
 
     ``value`` is the tree of the returned value (`protocol.values`), only for kind VALUE.
     ``printed`` is what the module wrote to its standard streams, capped and cleaned.
-    ``seconds`` is wall time of the call as the runtime measured it.
+    ``seconds`` is wall time of the call as the runtime measured it, ``cpu_s`` the processor time
+    that its processes took, 0 where that is not known; ``starts`` how many containers it took.
     """
 
     kind: Kind
@@ -83,6 +84,8 @@ class Outcome(Frozen):
     reason: str = Field(default="", max_length=2000)
     printed: str = Field(default="", max_length=16_384)
     seconds: float = 0.0
+    cpu_s: Annotated[float, Field(ge=0, le=1e9)] = 0.0
+    starts: Annotated[int, Field(ge=0, le=2**31)] = 0
 
     @model_validator(mode="after")
     def _only_a_value_has_one(self) -> Self:

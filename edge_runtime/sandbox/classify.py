@@ -98,7 +98,8 @@ def classify(seen: Seen, limits: Limits) -> Outcome:
         report = Report.model_validate_json(line)
     except ValidationError:
         return _broken("the sandbox's own program sent no report")
-    return _ended(report, limits) or _answered(answer, limits)
+    outcome = _ended(report, limits) or _answered(answer, limits)
+    return outcome.model_copy(update={"cpu_s": report.cpu_s})
 
 
 def printed_by(report: bytes) -> int:

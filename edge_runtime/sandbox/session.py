@@ -52,6 +52,7 @@ class Session:
         self._counted, self._closing, self._once = counted, closing, once
         self._image, self._limits, self._labels = image, limits, dict(labels)
         self._container: Container | None = None
+        self._starts = 0
         self._over = False
         self._turn = threading.Lock()
 
@@ -80,9 +81,10 @@ class Session:
         def given_up() -> bool:
             return cancelled.is_set() or self._closing()
 
-        printed = ""
+        printed, before = "", self._starts
         try:
             with self._counted(), self._turn:
+                before = self._starts
                 shape = Shape.of(self._image, self._limits)
                 seen, printed = self._exchange(shape, call.source, request, given_up)
             outcome = classify(seen, self._limits)
@@ -94,7 +96,8 @@ class Session:
         except EngineFailure as problem:
             outcome = Outcome(kind=Kind.ENGINE_FAILURE, reason=str(problem)[:2000])
         seconds = time.monotonic() - started
-        return outcome.model_copy(update={"printed": printed, "seconds": seconds})
+        took = {"printed": printed, "seconds": seconds, "starts": self._starts - before}
+        return outcome.model_copy(update=took)
 
     def _exchange(
         self, shape: Shape, source: str, request: bytes, given_up: Callable[[], bool]
@@ -119,6 +122,7 @@ class Session:
 
     def _take(self, shape: Shape, source: str, given_up: Callable[[], bool]) -> Container:
         libraries = imported(source)
+        self._starts += 1
         taken = self._pool.take(shape, libraries)
         try:
             return taken or self._containers.start(shape, libraries, self._labels, given_up)

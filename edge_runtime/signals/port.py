@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
+
+#: Told how many samples of a window are in, and the window so far.
+Taken = Callable[[int, Mapping[str, "array[float]"]], None]
 
 
 class Source(Protocol):
@@ -21,7 +24,13 @@ class Source(Protocol):
         ...
 
     async def collect(
-        self, signals: Sequence[str], *, first: int, count: int, rate_hz: float | None = None
+        self,
+        signals: Sequence[str],
+        *,
+        first: int,
+        count: int,
+        rate_hz: float | None = None,
+        taken: Taken | None = None,
     ) -> dict[str, array[float]]:
         """Return the window of `count` samples of each signal.
 
@@ -30,6 +39,9 @@ class Source(Protocol):
         and gives the next. NaN stands for a missing sample. The call lasts count / rate seconds,
         where the rate is ``rate_hz`` or else the source's own; without one it returns at once.
         It leaves the event loop free meanwhile, and can be cancelled.
+
+        ``taken`` is told, about once a second where there is a pace, of the samples that are in:
+        how many there are, and the window so far.
 
         Raises UnknownSignal, and ValueError for a count below 1, a negative first or a rate that
         is not positive.

@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from edge_runtime.signals.port import Taken
 from protocol.errors import UnknownSignal
 from protocol.methods import near_misses
 
 #: Samples of one signal that are made before other tasks get their turn: a few milliseconds.
 SLICE: Final = 500
+#: How often somebody is told of the samples that are in, in seconds.
+TELL_S: Final = 1.0
 
 
 class Replay(ABC):
@@ -40,7 +43,13 @@ class Replay(ABC):
         """Return samples first to first + count - 1 of a signal that there is, in its unit."""
 
     async def collect(
-        self, signals: Sequence[str], *, first: int, count: int, rate_hz: float | None = None
+        self,
+        signals: Sequence[str],
+        *,
+        first: int,
+        count: int,
+        rate_hz: float | None = None,
+        taken: Taken | None = None,
     ) -> dict[str, array[float]]:
         """Return a window of each signal at the pace of the rate; see `port.Source`."""
         loop = asyncio.get_running_loop()
@@ -53,13 +62,20 @@ class Replay(ABC):
         _check_rate(rate_hz)
         pace = self._rate_hz if rate_hz is None else rate_hz
         window = {signal: array("d") for signal in signals}
-        for signal, gathered in window.items():
-            for done in range(0, count, SLICE):
-                gathered.extend(self.samples(signal, first + done, min(SLICE, count - done)))
-                await asyncio.sleep(0)
-        if pace is not None:
-            # To the moment of the last sample, so that the time of the work above does not add up.
-            await asyncio.sleep(began + count / pace - loop.time())
+        # With a pace, so many at a time that somebody can be told each second.
+        step = count if pace is None else max(1, math.ceil(pace * TELL_S))
+        for done in range(0, count, step):
+            upto = min(done + step, count)
+            for signal, gathered in window.items():
+                for start in range(done, upto, SLICE):
+                    number = min(SLICE, upto - start)
+                    gathered.extend(self.samples(signal, first + start, number))
+                    await asyncio.sleep(0)
+            if pace is not None:
+                # To the moment of the sample, so that the time of the work above does not add up.
+                await asyncio.sleep(began + upto / pace - loop.time())
+                if taken is not None:
+                    taken(upto, window)
         return window
 
 
