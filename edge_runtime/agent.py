@@ -108,9 +108,9 @@ class Agent:
         self._clock = clock or Clock.of_this_machine()
         # One of several in a process share a journal, and with it the price of a commit.
         self._own_journal = Journal(settings.folder / JOURNAL) if journal is None else None
-        self._journal = (self._own_journal or journal or Journal(settings.folder / JOURNAL)).of(
-            f"{settings.role}-{settings.name}"
-        )
+        shared = journal if journal is not None else self._own_journal
+        assert shared is not None  # noqa: S101 - one of the two is there
+        self._journal = shared.of(f"{settings.role}-{settings.name}")
         reports = topics.reports(settings.role, settings.name)
         self._reporter = Reporter(reports, self._journal, settings.outbox)
         self._installer = Installer(

@@ -8,8 +8,10 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
 from edge_runtime.admission import Rules
-from edge_runtime.agent import Agent, Settings
+from edge_runtime.agent import JOURNAL, Agent, Settings
+from edge_runtime.clock import Clock
 from edge_runtime.environments.port import NoEnvironments
+from edge_runtime.journal import Journal
 from edge_runtime.sandbox import InProcess
 from edge_runtime.signals import open_source
 from edge_runtime.simulate.plan import Plan
@@ -37,6 +39,9 @@ class Fleet:
     def __init__(self, plan: Plan, connected: Tell, left: Tell) -> None:
         self._plan, self._connected, self._left = plan, connected, left
         self._rules = Rules.shipped()
+        # One for all: a commit is paid once for whatever they ask for at the same time.
+        self._journal = Journal(plan.folder / JOURNAL)
+        self._clock = Clock.of_this_machine()
         self._running: set[asyncio.Task[None]] = set()
         self._up = 0
 
@@ -50,6 +55,7 @@ class Fleet:
             await self._until_one_ends()
         finally:
             await _undisturbed(self._end())
+            self._journal.close()
 
     async def _begin(self, number: int) -> None:
         agent = self._agent(number)
@@ -79,7 +85,10 @@ class Fleet:
             session_expiry_s=SESSION_EXPIRY_S,
         )
         source = open_source(None, name, rate_hz=plan.rate_hz)
-        return Agent(settings, source, InProcess(), NoEnvironments())
+        return Agent(
+            settings, source, InProcess(), NoEnvironments(),
+            journal=self._journal, clock=self._clock,
+        )  # fmt: skip
 
     async def _until_one_ends(self) -> None:
         """Not one does by itself; if one has, something is wrong with all of them."""
