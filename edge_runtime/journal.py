@@ -1,8 +1,9 @@
 """What must survive a power cut: accepted orders, windows that fill, reports without a receipt.
 
 One SQLite file with a write-ahead log. A writer thread commits whatever was asked for meanwhile in
-one transaction, so that many vehicles of one process share a file and the price of its commits. A
-caller goes on when what it asked for is on the disk, or hears `JournalFull`.
+one transaction, and what is alike in one statement, so that many vehicles of one process share a
+file and the price of its commits. A caller goes on when what it asked for is on the disk, or hears
+`JournalFull`.
 
 The modules are not in it: `edge_runtime/modules.py` keeps each as a file with its user's id.
 """
@@ -22,6 +23,17 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from edge_runtime.clock import Stamp
+from edge_runtime.statements import (
+    ACCOUNT,
+    NO_ORDER,
+    NO_REPORT,
+    NO_SAMPLES,
+    ORDER,
+    REPORT,
+    SEEN,
+    Statement,
+    joined,
+)
 from protocol.account import Usage
 from protocol.errors import OodidaError
 
@@ -94,8 +106,14 @@ class StoredReport(NamedTuple):
 
 
 class _Write(NamedTuple):
-    statements: Sequence[tuple[str, tuple[Any, ...]]]
-    done: Future[None]
+    statements: Sequence[Statement]
+    done: Future[None] | asyncio.Future[None]
+
+    def begins(self) -> bool:
+        """False if its caller has given up."""
+        if isinstance(self.done, Future):
+            return self.done.set_running_or_notify_cancel()
+        return not self.done.cancelled()
 
 
 class Journal:
@@ -144,14 +162,23 @@ class Journal:
         with self._lock:
             return self._reader.execute(query, values).fetchall()
 
-    def write(self, *statements: tuple[str, tuple[Any, ...]]) -> Future[None]:
+    def write(self, *statements: Statement) -> Future[None]:
         """Commit these together; the future is done when they are on the disk."""
         done: Future[None] = Future()
+        self._put(_Write(statements, done))
+        return done
+
+    async def commit(self, *statements: Statement) -> None:
+        """Commit these together, and return when they are on the disk."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._put(_Write(statements, done))
+        await done
+
+    def _put(self, write: _Write) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
             self._thread.start()
-        self._queue.put(_Write(statements, done))
-        return done
+        self._queue.put(write)
 
     def close(self) -> None:
         """Commit what was asked for, and close the file."""
@@ -172,7 +199,7 @@ class Journal:
                 if item is None:
                     last = True
                     break
-                if item.done.set_running_or_notify_cancel():  # else its caller has given up
+                if item.begins():
                     batch.append(item)
                 if len(batch) >= BATCH or self._queue.empty():
                     break
@@ -186,8 +213,7 @@ class Journal:
                 if connection is not None:
                     with contextlib.suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")
-                for write in batch:
-                    write.done.set_exception(JournalFull(f"the journal: {problem}"))
+                _settle(batch, str(problem))
         if connection is not None:
             connection.close()
 
@@ -195,12 +221,33 @@ class Journal:
     def _commit(connection: sqlite3.Connection, batch: Iterable[_Write]) -> None:
         written = list(batch)
         connection.execute("BEGIN IMMEDIATE")
-        for write in written:
-            for statement, values in write.statements:
-                connection.execute(statement, values)
+        for statement, values in joined(s for write in written for s in write.statements):
+            connection.execute(statement, values)
         connection.execute("COMMIT")
-        for write in written:
-            write.done.set_result(None)
+        _settle(written, None)
+
+
+def _settle(batch: Iterable[_Write], problem: str | None) -> None:
+    """Tell the callers of a batch; each event loop is woken once for all of its own."""
+    waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for write in batch:
+        if isinstance(write.done, Future):
+            _tell([write.done], problem)
+        else:
+            waiting.setdefault(write.done.get_loop(), []).append(write.done)
+    for loop, futures in waiting.items():
+        with contextlib.suppress(RuntimeError):  # it is closed: nobody waits any more
+            loop.call_soon_threadsafe(_tell, futures, problem)
+
+
+def _tell(futures: Iterable[Future[None] | asyncio.Future[None]], problem: str | None) -> None:
+    for future in futures:
+        if future.done():
+            continue  # its caller has given up meanwhile
+        if problem is None:
+            future.set_result(None)
+        else:
+            future.set_exception(JournalFull(f"the journal: {problem}"))
 
 
 def _bring_up_to_date(connection: sqlite3.Connection) -> None:
@@ -220,6 +267,8 @@ class EdgeJournal:
 
     def __init__(self, journal: Journal, edge: str) -> None:
         self._journal, self._edge = journal, edge
+        #: Orders that came in this life and of which no sample is kept yet.
+        self._fresh: set[tuple[str, int]] = set()
 
     # --- orders -----------------------------------------------------------------------------------
 
@@ -233,10 +282,11 @@ class EdgeJournal:
     async def accept(self, order: StoredOrder) -> None:
         """Keep an order. Raises JournalFull; then it is not accepted."""
         key = (self._edge, order.task, order.attempt)
+        self._fresh.add((order.task, order.attempt))
         await self._write(
-            ("INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?)", (*key, order.stamp.wall)),
+            (SEEN, (*key, order.stamp.wall)),
             (
-                "INSERT OR IGNORE INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                ORDER,
                 (*key, order.assignment, order.payload, order.content_type, *order.stamp),
             ),
         )
@@ -254,6 +304,7 @@ class EdgeJournal:
         assignment: str = "", usage: Usage | None = None,
     ) -> None:  # fmt: skip
         """An order is done with: its report, if there is one, and what it used, in one commit."""
+        self._fresh.discard((task, attempt))
         statements = self._forget(task, attempt)
         if report is not None:
             statements.append(self._report(report))
@@ -275,18 +326,16 @@ class EdgeJournal:
             ("DELETE FROM orders WHERE edge=? AND assignment=?", of_it),
         )
 
-    def _forget(self, task: str, attempt: int) -> list[tuple[str, tuple[Any, ...]]]:
+    def _forget(self, task: str, attempt: int) -> list[Statement]:
         key = (self._edge, task, attempt)
-        return [
-            (f"DELETE FROM {table} WHERE edge=? AND task=? AND attempt=?", key)  # noqa: S608
-            for table in ("orders", "samples")
-        ]
+        return [(NO_ORDER, key), (NO_SAMPLES, key)]
 
     # --- windows ----------------------------------------------------------------------------------
 
     def keep_samples(self, task: str, attempt: int, samples: StoredSamples) -> Future[None]:
         """Keep further samples of a window, of an order that is still there."""
         key = (self._edge, task, attempt)
+        self._fresh.discard((task, attempt))
         return self._journal.write(
             (
                 (
@@ -300,6 +349,8 @@ class EdgeJournal:
 
     def samples(self, task: str, attempt: int) -> list[StoredSamples]:
         """What is kept of a window, in order."""
+        if (task, attempt) in self._fresh:
+            return []
         rows = self._journal.read(
             "SELECT first, boot, since_boot, wall, gap_s, data FROM samples "
             "WHERE edge=? AND task=? AND attempt=? ORDER BY first", (self._edge, task, attempt),
@@ -326,12 +377,10 @@ class EdgeJournal:
 
     def received(self, ids: Sequence[str]) -> Future[None]:
         """The cloud has committed these reports, or they are given up."""
-        return self._journal.write(
-            *(("DELETE FROM reports WHERE edge=? AND id=?", (self._edge, id_)) for id_ in ids)
-        )
+        return self._journal.write(*((NO_REPORT, (self._edge, id_)) for id_ in ids))
 
-    def _report(self, report: StoredReport) -> tuple[str, tuple[Any, ...]]:
-        return "INSERT OR REPLACE INTO reports VALUES (?, ?, ?, ?, ?, ?)", (self._edge, *report)
+    def _report(self, report: StoredReport) -> Statement:
+        return REPORT, (self._edge, *report)
 
     # --- accounts ---------------------------------------------------------------------------------
 
@@ -346,16 +395,9 @@ class EdgeJournal:
         cpu_s, bytes_sent, starts = rows[0]
         return Usage(cpu_s=cpu_s, bytes_sent=bytes_sent, container_starts=starts)
 
-    def _account(self, assignment: str, usage: Usage) -> tuple[str, tuple[Any, ...]]:
-        return (
-            ("INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-            "cpu_s=cpu_s+excluded.cpu_s, bytes_sent=bytes_sent+excluded.bytes_sent, "
-            "container_starts=container_starts+excluded.container_starts, wall=excluded.wall"),
-            (
-                self._edge, assignment, usage.cpu_s, usage.bytes_sent, usage.container_starts,
-                time.time(),
-            ),
-        )  # fmt: skip
+    def _account(self, assignment: str, usage: Usage) -> Statement:
+        spent = (usage.cpu_s, usage.bytes_sent, usage.container_starts)
+        return ACCOUNT, (self._edge, assignment, *spent, time.time())
 
     # --- upkeep -----------------------------------------------------------------------------------
 
@@ -366,5 +408,5 @@ class EdgeJournal:
             ("DELETE FROM accounts WHERE wall<? AND edge=?", (before, self._edge)),
         )
 
-    async def _write(self, *statements: tuple[str, tuple[Any, ...]]) -> None:
-        await asyncio.wrap_future(self._journal.write(*statements))
+    async def _write(self, *statements: Statement) -> None:
+        await self._journal.commit(*statements)

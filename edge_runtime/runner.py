@@ -48,6 +48,8 @@ T = TypeVar("T")
 
 #: How often containers of assignments are looked after, in seconds.
 LOOK_S: Final = 60.0
+#: A built-in method over no more samples than this takes less than a change of threads.
+QUICK_SAMPLES: Final = 500
 #: What arrives in an order was bounded when it was made; this bounds what a stranger sends.
 _INPUT: Final = values.Bounds(size=48 * 1024 * 1024, depth=40, items=4_000_000)
 
@@ -179,8 +181,7 @@ class Runner:
         task.progress.at(TaskState.RUNNING)
         if order.method != CUSTOM:
             digest = builtin_digest(order.method, VERSION)
-            loop, limits = asyncio.get_running_loop(), self._admission.rules.profiles.maximum
-            return Done(await loop.run_in_executor(None, guarded, builtin, limits), digest)
+            return Done(await self._guarded(builtin, order), digest)
         # Only now is the newest generation taken: it may have come while the window filled.
         module = await self._modules.wait(order.user_id, order.module or "", order.generation)
         admitted = await asyncio.to_thread(self._admission.admit, module)
@@ -203,6 +204,17 @@ class Runner:
         metrics.CALLS.add(outcome.kind.value)
         metrics.CALL_SECONDS.observe(outcome.seconds)
         return Done(outcome, module.digest, module.generation)
+
+    async def _guarded(
+        self, builtin: Callable[[], Any], order: OnboardOrder | OffboardOrder
+    ) -> Outcome:
+        """Run a built-in method, in a thread if it may take a while."""
+        limits = self._admission.rules.profiles.maximum
+        if isinstance(order, OnboardOrder):
+            signals = 1 if isinstance(order.signals, str) else len(order.signals)
+            if order.samples * signals <= QUICK_SAMPLES:
+                return guarded(builtin, limits)
+        return await asyncio.get_running_loop().run_in_executor(None, guarded, builtin, limits)
 
     def _call(
         self,

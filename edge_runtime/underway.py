@@ -30,12 +30,22 @@ class Progress:
         self._state: Underway = TaskState.RUNNING if heartbeat else TaskState.DELIVERED
         self._changed = asyncio.Event()
         self._teller: asyncio.Task[None] | None = None
+        self._patience: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
-        self._teller = asyncio.create_task(self._run(), name=f"progress-{self._task}")
+        if self._heartbeat:
+            self._begin()
+        else:  # most tasks are done before it is over, and cost no task of the loop
+            loop = asyncio.get_running_loop()
+            self._patience = loop.call_later(PATIENCE_S, self._begin)
         return self
 
+    def _begin(self) -> None:
+        self._teller = asyncio.create_task(self._run(), name=f"progress-{self._task}")
+
     async def __aexit__(self, *_: object) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
         if self._teller is not None:
             self._teller.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -52,7 +62,6 @@ class Progress:
             while True:
                 await self._say()
                 await asyncio.sleep(HEARTBEAT_S)
-        await asyncio.sleep(PATIENCE_S)
         while True:
             self._changed.clear()
             await self._say()

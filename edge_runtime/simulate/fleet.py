@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
@@ -51,6 +52,9 @@ class Fleet:
             pass
         try:
             await _at_most(AT_ONCE, (self._begin(number) for number in self._plan.numbers))
+            # What is there stays: thousands of vehicles are not looked through for garbage again.
+            gc.collect()
+            gc.freeze()
             ready.set()
             await self._until_one_ends()
         finally:
