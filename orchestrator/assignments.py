@@ -7,7 +7,7 @@ from typing import Final
 from orchestrator import events
 from orchestrator.planner import AskAgain, Combine, GiveUp, Situation, TaskView, Wait, next_step
 from orchestrator.store import changes, queries
-from orchestrator.store.tables import AssignmentRow, IterationRow
+from orchestrator.store.tables import AssignmentRow, IterationRow, TaskRow
 from orchestrator.turn import Turn, dump, error_reply, load
 from protocol import topics, values
 from protocol.assignment import CUSTOM, Assignment
@@ -18,14 +18,13 @@ from protocol.errors import (
     OodidaError,
     ValueTooLarge,
 )
-from protocol.lifecycle import ASSIGNMENT, OPEN, TASK, AssignmentState, TaskState, terminal
+from protocol.lifecycle import ASSIGNMENT, OPEN, AssignmentState, TaskState, terminal
 from protocol.messages import (
     MAX_RESULTS,
     CancelOrder,
     OffboardOrder,
     OnboardOrder,
     ProgressEvent,
-    TaskReport,
     new_id,
 )
 from protocol.module import Side
@@ -116,33 +115,12 @@ def _order_onboard(
     turn.order(topics.orders("vehicles", str(task["edge"])), order, left)
 
 
-def answered(turn: Turn, side: Side, edge: str, report: TaskReport) -> None:
-    """A vehicle (side on-board) or worker (off-board) has ended a task."""
-    task = queries.task(turn.session, report.task, report.attempt)
-    if task is None or task.side != side:
-        return
-    if side is Side.ONBOARD and task.edge != edge:
-        return  # a vehicle speaks for itself only
-    old, new = TaskState(task.state), TaskState(report.state)
-    if new not in TASK[old]:
-        return  # said twice, or after the iteration had ended
-    changes.move_task(
-        turn.session, task, new, now=turn.now, cause="it was reported", edge=edge,
-        digest=report.digest, generation=report.generation, seconds=report.seconds,
-        outcome=dump(report.outcome),
-    )  # fmt: skip
-    turn.session.flush()
-    row = queries.assignment(turn.session, task.assignment)
-    if row is None or row.iteration != task.iteration:
-        return
-    if task.side == Side.OFFBOARD and row.state == AssignmentState.COMBINING:
-        _combined(turn, row, report)
-    elif task.side == Side.ONBOARD and row.state == AssignmentState.COLLECTING:
-        turn.progressed.add(row.id)  # the step is taken once a turn, however many answered
-
-
 def progressed(turn: Turn, row: AssignmentRow) -> None:
-    """Vehicles of an assignment have answered, or are gone: take the next step."""
+    """Tasks of an assignment have been answered, or vehicles are gone: take the next step."""
+    if row.state == AssignmentState.COMBINING:
+        for task in queries.tasks(turn.session, row.id, row.iteration, Side.OFFBOARD):
+            _combined(turn, row, task)
+        return
     if row.state != AssignmentState.COLLECTING:
         return
     done, asked = queries.progress(turn.session, row.id, row.iteration)
@@ -294,18 +272,19 @@ def _order_offboard(
         turn.order(topics.offboard_orders(), order, left)
 
 
-def _combined(turn: Turn, row: AssignmentRow, report: TaskReport) -> None:
-    if report.state is TaskState.CANCELLED:  # the worker was stopped, not the assignment
-        return
-    if not report.outcome.ok:
+def _combined(turn: Turn, row: AssignmentRow, task: TaskRow) -> None:
+    outcome = events.outcome_of(task)
+    if outcome is None or task.state == TaskState.CANCELLED:
+        return  # the worker was stopped, not the assignment
+    if not outcome.ok:
         what = "the custom module" if spec_of(row).offboard.method == CUSTOM else "the method"
-        reason = report.outcome.describe()
+        reason = outcome.describe()
         fail(turn, row, AssignmentFailed(f"the off-board task failed in {what}: {reason}"))
         return
     iteration = queries.iteration(turn.session, row.id, row.iteration)
     if iteration is None:
         return
-    iteration.done, iteration.value = True, dump(report.outcome.value)
+    iteration.done, iteration.value = True, dump(outcome.value)
     turn.session.flush()
     turn.event(row.user_id, row.id, events.fitting(events.of_iteration(turn, iteration)))
     if row.iteration < spec_of(row).iterations:

@@ -45,7 +45,7 @@ def of_iteration(turn: Turn, iteration: IterationRow) -> IterationEvent:
     }
     results = []
     for task in queries.tasks(turn.session, iteration.assignment, iteration.number, Side.ONBOARD):
-        outcome = outcome_of(task)
+        outcome = outcome_of(task) if task.late_at is None else None
         # What was left out as made by other code is not handed out: nothing can be mixed by hand.
         if outcome is None or participation[task.edge].status == "wrong_code":
             continue

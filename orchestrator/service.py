@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from orchestrator import assignments, deployments, metrics, requests, shipped
+from orchestrator import answers, assignments, deployments, metrics, requests, shipped
 from orchestrator.store import Database, queries
 from orchestrator.store.tables import AssignmentRow, EdgeRow
 from orchestrator.turn import Turn, dump, error_reply
@@ -311,11 +311,12 @@ def _report(turn: Turn, address: topics.Address, message: Incoming) -> None:
     side = Side.ONBOARD if address.family == "vehicles" else Side.OFFBOARD
     metrics.REPORTS.add(address.family, report.kind)
     if isinstance(report, StateReport):
+        answers.underway(turn, side, address.name, report)
         return  # it needs no receipt: one that is lost does no harm
     match report:
         case TaskReport():
             metrics.TASK_SECONDS.observe(report.seconds, address.family)
-            assignments.answered(turn, side, address.name, report)
+            answers.answered(turn, side, address.name, report)
         case ModuleReport() if report.side is side:
             shipped.reported(turn, address.name, report)
         case VerifyReport() if side is Side.OFFBOARD:
