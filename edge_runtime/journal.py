@@ -107,13 +107,13 @@ class StoredReport(NamedTuple):
 
 class _Write(NamedTuple):
     statements: Sequence[Statement]
-    done: Future[None] | asyncio.Future[None]
+    done: Future[None] | asyncio.Future[None] | None
 
     def begins(self) -> bool:
         """False if its caller has given up."""
         if isinstance(self.done, Future):
             return self.done.set_running_or_notify_cancel()
-        return not self.done.cancelled()
+        return self.done is None or not self.done.cancelled()
 
 
 class Journal:
@@ -167,6 +167,10 @@ class Journal:
         done: Future[None] = Future()
         self._put(_Write(statements, done))
         return done
+
+    def post(self, *statements: Statement) -> None:
+        """Commit these together some time. What cannot be written is lost."""
+        self._put(_Write(statements, None))
 
     async def commit(self, *statements: Statement) -> None:
         """Commit these together, and return when they are on the disk."""
@@ -231,6 +235,8 @@ def _settle(batch: Iterable[_Write], problem: str | None) -> None:
     """Tell the callers of a batch; each event loop is woken once for all of its own."""
     waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
     for write in batch:
+        if write.done is None:
+            continue
         if isinstance(write.done, Future):
             _tell([write.done], problem)
         else:
@@ -375,9 +381,9 @@ class EdgeJournal:
         )  # fmt: skip
         return [StoredReport(*row) for row in rows]
 
-    def received(self, ids: Sequence[str]) -> Future[None]:
-        """The cloud has committed these reports, or they are given up."""
-        return self._journal.write(*((NO_REPORT, (self._edge, id_)) for id_ in ids))
+    def received(self, ids: Sequence[str]) -> None:
+        """The cloud has committed these reports, or they are given up. Nobody waits for it."""
+        self._journal.post(*((NO_REPORT, (self._edge, id_)) for id_ in ids))
 
     def _report(self, report: StoredReport) -> Statement:
         return REPORT, (self._edge, *report)

@@ -23,6 +23,8 @@ from protocol.messages import new_id
 
 #: How many connect, or say goodbye, at a time: a broker has a short queue of new connections.
 AT_ONCE: Final = 100
+#: When garbage is looked for: thousands of tasks at once are no reason to.
+RARELY: Final = (100_000, 50, 100)
 #: For how long the broker keeps a simulated vehicle's session when it is away, in seconds. Real
 #: ones come back after a night; these come back at once or never.
 SESSION_EXPIRY_S: Final = 300
@@ -55,6 +57,7 @@ class Fleet:
             # What is there stays: thousands of vehicles are not looked through for garbage again.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(*RARELY)
             ready.set()
             await self._until_one_ends()
         finally:

@@ -11,8 +11,9 @@ What it makes of paho, so that the rest of the code need not know:
   how many may wait, so that memory is bounded by the broker's side;
 * reconnecting with back-off and jitter; subscriptions are made again each time.
 
-paho has no socket and no thread of its own here: it reads from and writes to a `Wire`, which the
-event loop serves, so that thousands of links fit a process and many messages share a system call.
+paho has no socket and no thread of its own here: it stands on a `Wire`, which the loop serves,
+so that thousands of links fit a process and many messages share a system call. Publications and
+their acknowledgements do not pass through it: `packets` reads and writes them.
 """
 
 from __future__ import annotations

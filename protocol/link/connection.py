@@ -1,4 +1,4 @@
-"""One connection, from CONNECT to its end: paho on a wire."""
+"""One connection, from CONNECT to its end: publications by ourselves, the rest by paho."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -18,9 +18,9 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from protocol.errors import LinkError, NotConnected
+from protocol.link import packets
 from protocol.link.address import Address
 from protocol.link.message import Incoming, Outgoing, Will
-from protocol.link.properties import empty, of_publication
 from protocol.link.wire import Wire
 from protocol.messages import MAX_MESSAGE
 from protocol.values import JSON
@@ -41,6 +41,10 @@ class Windows(NamedTuple):
 
     publish: int
     receive: int
+
+
+def _properties(packet: int) -> Properties:
+    return Properties(packet)  # type: ignore[no-untyped-call]
 
 
 class _Batch:
@@ -87,6 +91,8 @@ class Connection:
         self._max_packet = MAX_MESSAGE + PACKET_MARGIN
         self._misc: asyncio.TimerHandle | None = None
         self._wire: Wire | None = None
+        self._mid = 0x8000
+        self._leaving = False
         client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
@@ -94,29 +100,26 @@ class Connection:
             manual_ack=True,
             reconnect_on_failure=False,
         )
-        client.max_inflight_messages_set(65_535)  # our own window is the smaller one
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
-        client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
         client.on_socket_register_write = self._on_register_write
         self._client = client
 
     async def open(self, session_expiry_s: int, will: Will | None) -> None:
-        properties = empty(PacketTypes.CONNECT)
+        properties = _properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = session_expiry_s
         properties.ReceiveMaximum = self._windows.receive
         properties.MaximumPacketSize = MAX_MESSAGE + PACKET_MARGIN
         if will is not None:
-            last = empty(PacketTypes.WILLMESSAGE)
+            last = _properties(PacketTypes.WILLMESSAGE)
             last.WillDelayInterval = will.delay_s
             last.ContentType = JSON
             self._client.will_set(will.topic, will.payload, qos=1, retain=True, properties=last)
         host, port = self._address
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             _, self._wire = await self._loop.create_connection(
-                lambda: Wire(self._read, self._write), host, port
+                lambda: Wire(self._read, self._room), host, port
             )
             self._client.wire = self._wire
             self._client.connect(
@@ -157,7 +160,14 @@ class Connection:
 
     def _pump(self) -> None:
         """Send what there is room for."""
-        while self._backlog and len(self._waiting) < self._window and not self.lost.done():
+        wire = self._wire
+        while (
+            self._backlog
+            and len(self._waiting) < self._window
+            and wire is not None
+            and not wire.paused
+            and not self.lost.done()
+        ):
             message, batch, number = self._backlog.popleft()
             if batch.done.done():
                 continue  # whoever wanted it sent has been cancelled
@@ -166,21 +176,41 @@ class Connection:
                 problem = LinkError(f"the message has {size} bytes, more than the broker takes")
                 batch.settle(number, problem)
                 continue
+            mid = self._next_mid()
             try:
-                info = self._client.publish(
-                    message.topic,
-                    message.payload,
-                    qos=1,
-                    retain=message.retain,
-                    properties=of_publication(message),
-                )
+                packet = packets.publish(mid, message)
             except ValueError as e:
-                batch.settle(number, LinkError(f"{message.topic!r:.100} cannot be sent to: {e}"))
+                batch.settle(number, LinkError(f"a message to {message.topic!r:.100}: {e}"))
                 continue
-            if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
-                self._waiting[info.mid] = (message, batch, number)
-            else:
-                batch.settle(number, NotConnected())
+            self._waiting[mid] = (message, batch, number)
+            self._post(packet)
+
+    def _next_mid(self) -> int:
+        """A number that no message on its way has, and none that paho gives to a subscription."""
+        while True:
+            self._mid = 0x8000 | (self._mid + 1)
+            if self._mid > 0xFFFF:
+                self._mid = 0x8000
+            if self._mid not in self._waiting:
+                return self._mid
+
+    def _post(self, packet: bytes) -> None:
+        if self._wire is not None:
+            self._wire.post(packet)
+            self._leave()
+
+    def _leave(self) -> None:
+        """What is sent in the same turn of the loop leaves together."""
+        if not self._leaving:
+            self._leaving = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._leaving = False
+        if self._wire is not None and not self.lost.done():
+            if self._client.want_write():
+                self._guard(self._client.loop_write)
+            self._wire.flush()
 
     async def close(self) -> None:
         if not self.lost.done():
@@ -225,17 +255,31 @@ class Connection:
         wire = self._wire
         if wire is None:
             return
-        while wire.pending and not self.lost.done():
-            self._guard(self._client.loop_read)
+        try:
+            for first, packet, body in packets.split(wire.came, MAX_MESSAGE + PACKET_MARGIN):
+                if self.lost.done():
+                    break
+                kind = first & 0xF0
+                if kind == packets.PUBLISH:
+                    self._published(packets.read_publish(packet, body))
+                elif kind == packets.PUBACK:
+                    self._acknowledged(*packets.read_puback(packet, body))
+                else:
+                    wire.hand_over(packet)
+                    while wire.handed_over and not self.lost.done():
+                        self._guard(self._client.loop_read)
+        except packets.Malformed as problem:
+            log.warning("link ends: %s", problem)
+            self._end(str(problem))
         if wire.gone.is_set():
             self._guard(self._client.loop_read)  # it finds the end, and says so
             self._end("the connection was lost")
         self._pump()
 
-    def _write(self) -> None:
-        if self._wire is not None and not self.lost.done():
-            self._guard(self._client.loop_write)
-            self._wire.flush()
+    def _room(self) -> None:
+        """There is room again where there was none."""
+        self._leave()
+        self._pump()
 
     def _tick(self) -> None:
         self._guard(self._client.loop_misc)
@@ -253,11 +297,44 @@ class Connection:
         if code not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_AGAIN):
             self._end(str(code))
 
+    def _acknowledged(self, mid: int, code: int) -> None:
+        entry = self._waiting.pop(mid, None)
+        if entry is None:
+            return
+        message, batch, number = entry
+        problem = None
+        if code >= 0x80:
+            problem = LinkError(f"the broker refused a message to {message.topic}: {_words(code)}")
+        batch.settle(number, problem)
+
+    def _published(self, message: packets.Published) -> None:
+        if message.qos == 0:
+            return  # everything here travels at QoS 1; QoS 0 would escape the flow control
+
+        def acknowledge() -> None:
+            if not self.lost.done():
+                self._post(packets.puback(message.mid))
+
+        try:
+            topic = message.topic.decode()
+        except UnicodeDecodeError:
+            acknowledge()
+            return
+        self._inbox.put_nowait(
+            Incoming(
+                topic=topic,
+                payload=message.payload,
+                content_type=message.content_type,
+                response_topic=message.response_topic,
+                correlation=message.correlation,
+                acknowledge=acknowledge,
+            )
+        )
+
     # --- paho's side --------------------------------------------------------------------------
 
     def _on_register_write(self, _client: Client, _data: Any, _sock: Any) -> None:
-        # Not at once: what is written in the same turn of the loop leaves together.
-        self._loop.call_soon(self._write)
+        self._leave()
 
     def _on_connect(
         self,
@@ -288,16 +365,6 @@ class Connection:
     ) -> None:
         self._end(str(code))
 
-    def _on_publish(
-        self, _client: Client, _data: Any, mid: int, code: ReasonCode, _properties: Properties
-    ) -> None:
-        entry = self._waiting.pop(mid, None)
-        if entry is None:
-            return
-        message, batch, number = entry
-        refused = f"the broker refused a message to {message.topic}: {code}"
-        batch.settle(number, LinkError(refused) if code.is_failure else None)
-
     def _on_subscribe(
         self, _client: Client, _data: Any, mid: int, codes: list[ReasonCode], _properties: Any
     ) -> None:
@@ -305,27 +372,10 @@ class Connection:
         if future is not None and not future.done():
             future.set_result(codes)
 
-    def _on_message(self, client: Client, _data: Any, message: MQTTMessage) -> None:
-        if message.qos == 0:
-            return  # everything here travels at QoS 1; QoS 0 would escape the flow control
-        mid, properties = message.mid, message.properties
 
-        def acknowledge() -> None:
-            if not self.lost.done():
-                client.ack(mid, 1)
-
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            acknowledge()
-            return
-        self._inbox.put_nowait(
-            Incoming(
-                topic=topic,
-                payload=bytes(message.payload),
-                content_type=getattr(properties, "ContentType", JSON),
-                response_topic=getattr(properties, "ResponseTopic", None),
-                correlation=getattr(properties, "CorrelationData", None),
-                acknowledge=acknowledge,
-            )
-        )
+def _words(code: int) -> str:
+    """What the standard calls a refusal."""
+    try:
+        return str(ReasonCode(PacketTypes.PUBACK, identifier=code))
+    except (KeyError, AssertionError):
+        return f"code {code}"

@@ -1,4 +1,4 @@
-"""A connection's bytes: asyncio's transport on one side, and what looks like a socket on the other.
+"""A connection's bytes: asyncio's transport on one side, whole packets and a socket on the other.
 
 A library that reads a packet in several small pieces and writes each by itself costs a system call
 for every one of them. Here they meet a buffer, and the system is called once for many.
@@ -15,21 +15,23 @@ HIGH_WATER: Final = 256 * 1024
 
 
 class Wire(asyncio.Protocol):
-    """The socket that a client library is given. It never blocks.
+    """The stream of a connection; for a client library it looks like a socket that never blocks.
 
-    ``readable`` is called when there is something to `recv`, the end included; it is expected to
-    read until nothing is `pending`. ``writable`` is called when `send`, which had raised
-    BlockingIOError, takes bytes again. What is sent leaves with `flush`.
+    ``readable`` is called when something came, and when the connection is gone; what came is in
+    `came`. ``writable`` is called when there is room again after `paused`. What is sent leaves with
+    `flush`.
     """
 
     def __init__(self, readable: Callable[[], None], writable: Callable[[], None]) -> None:
         self._readable, self._writable = readable, writable
         self._transport: asyncio.Transport | None = None
-        self._came = b""
-        self._at = 0
+        #: What came and nobody has taken yet.
+        self.came = bytearray()
+        self._handed = b""
         #: Set when the connection is gone, and whatever was to be sent with it.
         self.gone = asyncio.Event()
-        self._paused = False
+        #: True while the other side does not read as fast as is sent.
+        self.paused = False
         self._leaving: list[bytes] = []
 
     # --- asyncio's side -----------------------------------------------------------------------
@@ -42,8 +44,7 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Something came."""
-        self._came = self._came[self._at :] + data if self._at < len(self._came) else data
-        self._at = 0
+        self.came += data
         self._readable()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -53,27 +54,46 @@ class Wire(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The other side does not read as fast as is sent."""
-        self._paused = True
+        self.paused = True
 
     def resume_writing(self) -> None:
         """It has caught up."""
-        self._paused = False
+        self.paused = False
         self._writable()
+
+    # --- our side -----------------------------------------------------------------------------
+
+    def post(self, packet: bytes) -> None:
+        """Send a packet. Whoever sends many looks at `paused`."""
+        self._leaving.append(packet)
+
+    def flush(self) -> None:
+        """Hand what was sent to the system."""
+        if self._leaving and self._transport is not None and not self.gone.is_set():
+            self._transport.write(b"".join(self._leaving))
+        self._leaving.clear()
+
+    def hand_over(self, packet: bytes) -> None:
+        """Let the library read this packet, of which it reads all."""
+        self._handed += packet
+
+    @property
+    def handed_over(self) -> bool:
+        """True if the library has something to read."""
+        return bool(self._handed)
+
+    def abort(self) -> None:
+        """End the connection now."""
+        self._leaving.clear()
+        if self._transport is not None:
+            self._transport.abort()
 
     # --- the library's side -------------------------------------------------------------------
 
-    @property
-    def pending(self) -> bool:
-        """True if `recv` would give something."""
-        return self._at < len(self._came)
-
     def recv(self, size: int) -> bytes:
         """At most `size` bytes, none at the end. Raises BlockingIOError if there are none yet."""
-        if self._at < len(self._came):
-            data = self._came[self._at : self._at + size]
-            self._at += len(data)
-            if self._at >= len(self._came):
-                self._came, self._at = b"", 0
+        if self._handed:
+            data, self._handed = self._handed[:size], self._handed[size:]
             return data
         if self.gone.is_set():
             return b""
@@ -83,28 +103,16 @@ class Wire(asyncio.Protocol):
         """Take all of it. Raises BlockingIOError if too much waits, ConnectionError at the end."""
         if self.gone.is_set():
             raise ConnectionResetError
-        if self._paused:
+        if self.paused:
             raise BlockingIOError
         self._leaving.append(bytes(data))
         return len(data)
-
-    def flush(self) -> None:
-        """Hand what was sent to the system."""
-        if self._leaving and self._transport is not None and not self.gone.is_set():
-            self._transport.write(b"".join(self._leaving))
-        self._leaving.clear()
 
     def close(self) -> None:
         """End the connection once what was sent has left."""
         self.flush()
         if self._transport is not None:
             self._transport.close()
-
-    def abort(self) -> None:
-        """End the connection now."""
-        self._leaving.clear()
-        if self._transport is not None:
-            self._transport.abort()
 
     def fileno(self) -> int:
         """There is no descriptor for others to wait on."""
