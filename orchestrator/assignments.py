@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from typing import Final
 
-from orchestrator import events
-from orchestrator.planner import AskAgain, Combine, GiveUp, Situation, TaskView, Wait, next_step
-from orchestrator.store import changes, queries
-from orchestrator.store.tables import AssignmentRow, IterationRow, TaskRow
+from orchestrator import events, ledger, planner
+from orchestrator.planner import Close, Closed, Halt, Miss, Situation, Wait
+from orchestrator.store import assignment_queries, changes, queries
+from orchestrator.store.tables import AssignmentRow, IterationRow, ModuleRow, TaskRow
 from orchestrator.turn import Turn, dump, error_reply, load
 from protocol import topics, values
 from protocol.assignment import CUSTOM, Assignment
 from protocol.errors import (
     AssignmentCancelled,
     AssignmentFailed,
+    AssignmentHalted,
+    NotHalted,
     NoWorker,
     OodidaError,
     ValueTooLarge,
@@ -28,10 +32,15 @@ from protocol.messages import (
     new_id,
 )
 from protocol.module import Side
-from protocol.participation import Participation
+
+log = logging.getLogger(__name__)
 
 #: How many vehicles an error lists with their reasons.
 MAX_LISTED: Final = 1000
+#: How long a halted assignment waits for its repair, in seconds.
+HALTED_S: Final = 7 * 86_400.0
+#: A request to resume that comes again within this time is the same one, in seconds.
+REPEATED_S: Final = 60.0
 
 
 def spec_of(row: AssignmentRow) -> Assignment:
@@ -42,16 +51,20 @@ def spec_of(row: AssignmentRow) -> Assignment:
 def begin(turn: Turn, row: AssignmentRow) -> None:
     """Start the iteration that the row names: an order to every target that is connected."""
     spec = spec_of(row)
+    row.began_at, row.quorum_at = turn.now, None
     row.deadline_at = row.wake_at = turn.now + spec.deadline_s
     online = queries.online(turn.session, "vehicles")
     previous = _previous(turn, row)
-    turn.session.add(
-        IterationRow(
-            assignment=row.id, number=row.iteration, done=False, participation=b"{}", value=None
+    targets = ledger.chosen(turn, spec, load(row.targets))
+    row.targets = dump(targets)
+    if queries.iteration(turn.session, row.id, row.iteration) is None:
+        turn.session.add(
+            IterationRow(
+                assignment=row.id, number=row.iteration, done=False, participation=b"{}", value=None
+            )
         )
-    )
     tasks = []
-    for vehicle in load(row.targets):
+    for vehicle in targets:
         there = vehicle in online
         task = _task(row, Side.ONBOARD, vehicle)
         task["state"] = TaskState.QUEUED if there else TaskState.EXPIRED
@@ -92,6 +105,8 @@ def _order_onboard(
     generation: int,
 ) -> None:
     left = max(0.0, (row.deadline_at or turn.now) - turn.now)
+    if spec.late == "next" and row.iteration < spec.iterations:
+        left += spec.deadline_s  # what comes within the next iteration is combined there
     order = OnboardOrder(
         id=str(task["id"]),
         attempt=int(str(task["attempt"])),
@@ -111,6 +126,8 @@ def _order_onboard(
         # Consecutive windows of a recording, the same whoever missed an iteration.
         first=(row.iteration - 1) * spec.onboard.samples,
         rate_hz=spec.onboard.rate_hz,
+        gaps=spec.onboard.gaps,
+        budget=spec.budget,
     )
     turn.order(topics.orders("vehicles", str(task["edge"])), order, left)
 
@@ -134,59 +151,97 @@ def progressed(turn: Turn, row: AssignmentRow) -> None:
 def step(turn: Turn, row: AssignmentRow) -> None:
     """Do what the planner says of an iteration whose vehicles are at work."""
     spec = spec_of(row)
-    overdue = row.deadline_at is not None and row.deadline_at <= turn.now
-    patient = not overdue and spec.consistency != "newest"
-    if patient and queries.open_tasks(turn.session, row.id, row.iteration):
-        return  # what `next_step` would say, without reading every task
-    now = _situation(turn, row, spec, overdue=overdue)
-    match next_step(now):
-        case Wait():
-            pass
-        case AskAgain(vehicles):
-            _ask_again(turn, row, spec, vehicles)
-        case Combine(kept, participation):
-            _close(turn, row, participation)
-            _combine(turn, row, spec, kept)
-        case GiveUp(message, participation):
-            _close(turn, row, participation)
-            listed = list(participation.items())[:MAX_LISTED]
-            details = {vehicle: p.model_dump() for vehicle, p in listed}
-            fail(turn, row, AssignmentFailed(message, participation=details))
+    now = ledger.situation(turn, row, spec)
+    if spec.consistency == "newest":
+        again = planner.stale(ledger.views(turn, row), now, ledger.fleet(turn))
+        if again:
+            _ask_again(turn, row, spec, again)
+    match planner.decide(now, ledger.count(turn, row, now)):
+        case Wait(until, quorum_at):
+            row.wake_at, row.quorum_at = until, quorum_at
+        case Close():
+            closed = ledger.close(turn, row, now)
+            if closed.kept:
+                _combine(turn, row, spec)
+            else:
+                told = _listed(closed)
+                fail(turn, row, AssignmentFailed(planner.nobody(closed.ledger), **told))
+        case Miss(message):
+            closed = ledger.close(turn, row, now, ended="the quorum was missed")
+            fail(turn, row, AssignmentFailed(message, reason_code="quorum", **_listed(closed)))
+        case Halt(share, message):
+            _halt(turn, row, now, share, message)
 
 
-def _situation(turn: Turn, row: AssignmentRow, spec: Assignment, *, overdue: bool) -> Situation:
-    fleet = queries.edges(turn.session, "vehicles")
-    current = None
-    if spec.onboard.module is not None:
-        module = queries.current_module(
-            turn.session, row.user_id, Side.ONBOARD, spec.onboard.module
-        )
-        current = module.digest if module else None
-    return Situation(
-        assignment=spec,
-        tasks=tuple(
-            TaskView(
-                vehicle=t.edge,
-                state=TaskState(t.state),
-                digest=t.digest,
-                generation=t.generation,
-                attempt=t.attempt,
-                outcome=events.outcome_of(t),
-            )
-            for t in queries.tasks(turn.session, row.id, row.iteration, Side.ONBOARD)
-        ),
-        online=frozenset(e.name for e in fleet if e.online),
-        known=frozenset(e.name for e in fleet),
-        overdue=overdue,
-        current=current,
-        pinned=row.pinned,
+def _listed(closed: Closed) -> dict[str, dict[str, dict[str, str]]]:
+    """The participation as an error tells it: of many vehicles, those that are out come first."""
+    order = sorted(closed.ledger.items(), key=lambda item: item[1].status == "included")
+    return {"participation": {vehicle: s._asdict() for vehicle, s in order[:MAX_LISTED]}}
+
+
+def _halt(turn: Turn, row: AssignmentRow, now: Situation, share: float, message: str) -> None:
+    """Stop, until the analyst has repaired the module and resumes, cancels or forgets it."""
+    failed = [view for view in ledger.views(turn, row) if planner.at_fault(view)]
+    reasons = Counter(view.failure.reason for view in failed if view.failure is not None)
+    reason, times = reasons.most_common(1)[0]
+    (digest, generation), _ = Counter((v.digest, v.generation) for v in failed).most_common(1)[0]
+    closed = ledger.close(turn, row, now, ended="the assignment halted", cancelled=True)
+    changes.move_assignment(
+        turn.session, row, AssignmentState.HALTED, now=turn.now, cause=f"{message}: {reason}"
     )
+    _tell_to_stop(turn, row)
+    row.deadline_at = row.wake_at = turn.now + HALTED_S
+    error = AssignmentHalted(
+        f"{message}; on {times} of them: {reason}. Deploy a repair, then resume the assignment",
+        reason=reason, generation=generation, digest=digest, share=share,
+        **_listed(closed),
+    )  # fmt: skip
+    row.error = dump(error_reply(error))
+    turn.session.flush()
+    turn.event(row.user_id, row.id, events.of_end(turn, row))
+
+
+def resume(turn: Turn, row: AssignmentRow) -> None:
+    """Begin a halted iteration again, with the code that is current now.
+
+    Raises NotHalted for one that is not halted; not if it is the same request once more.
+    """
+    if row.state != AssignmentState.HALTED:
+        running = not terminal(ASSIGNMENT, AssignmentState(row.state))
+        since = turn.now - REPEATED_S
+        if running and assignment_queries.resumed_since(turn.session, row, since):
+            return
+        raise NotHalted(f"the assignment {row.id} is {row.state}: only a halted one can be resumed")
+    spec = spec_of(row)
+    onboard = _current(turn, row, Side.ONBOARD, spec.onboard.module)
+    if onboard is not None and onboard.generation > row.onboard_generation:
+        row.onboard_generation = onboard.generation
+    if onboard is not None and spec.consistency == "pinned" and spec.digest is None:
+        row.pinned = onboard.digest  # as at submission: what is current then
+    offboard = _current(turn, row, Side.OFFBOARD, spec.offboard.module)
+    if offboard is not None:
+        row.offboard_generation = max(row.offboard_generation, offboard.generation)
+    changes.supersede_tasks(
+        turn.session, row.id, row.iteration, now=turn.now, cause="the iteration is begun again"
+    )
+    iteration = queries.iteration(turn.session, row.id, row.iteration)
+    if iteration is not None:
+        iteration.participation = b"{}"
+    row.error = None
+    changes.move_assignment(
+        turn.session, row, AssignmentState.COLLECTING, now=turn.now, cause="it was resumed"
+    )
+    begin(turn, row)
+
+
+def _current(turn: Turn, row: AssignmentRow, side: Side, name: str | None) -> ModuleRow | None:
+    if name is None:
+        return None
+    return queries.current_module(turn.session, row.user_id, side, name)
 
 
 def _ask_again(turn: Turn, row: AssignmentRow, spec: Assignment, vehicles: tuple[str, ...]) -> None:
-    module = queries.current_module(
-        turn.session, row.user_id, Side.ONBOARD, spec.onboard.module or ""
-    )
+    module = _current(turn, row, Side.ONBOARD, spec.onboard.module)
     generation = module.generation if module else row.onboard_generation
     previous = _previous(turn, row)
     for old in queries.tasks(turn.session, row.id, row.iteration, Side.ONBOARD):
@@ -199,22 +254,13 @@ def _ask_again(turn: Turn, row: AssignmentRow, spec: Assignment, vehicles: tuple
             _order_onboard(turn, row, spec, new, previous, generation)
 
 
-def _close(turn: Turn, row: AssignmentRow, participation: dict[str, Participation]) -> None:
-    changes.end_open_tasks(
-        turn.session, row.id, row.iteration, now=turn.now, cause="the iteration is closed"
-    )
-    iteration = queries.iteration(turn.session, row.id, row.iteration)
-    if iteration is not None:
-        iteration.participation = dump({v: p.model_dump() for v, p in participation.items()})
-
-
-def _combine(turn: Turn, row: AssignmentRow, spec: Assignment, kept: tuple[str, ...]) -> None:
+def _combine(turn: Turn, row: AssignmentRow, spec: Assignment) -> None:
     changes.move_assignment(
         turn.session, row, AssignmentState.COMBINING, now=turn.now, cause="the vehicles are done"
     )
     row.deadline_at = row.wake_at = turn.now + spec.deadline_s
     turn.session.flush()
-    _order_offboard(turn, row, spec, kept, _task(row, Side.OFFBOARD, ""))
+    _order_offboard(turn, row, spec, _task(row, Side.OFFBOARD, ""))
 
 
 def ask_workers_again(turn: Turn, row: AssignmentRow) -> None:
@@ -224,9 +270,6 @@ def ask_workers_again(turn: Turn, row: AssignmentRow) -> None:
     """
     tasks = queries.tasks(turn.session, row.id, row.iteration, Side.OFFBOARD)
     old = max(tasks, key=lambda task: task.attempt)
-    iteration = queries.iteration(turn.session, row.id, row.iteration)
-    told = load(iteration.participation) if iteration is not None else {}
-    kept = tuple(sorted(vehicle for vehicle, p in told.items() if p["status"] == "included"))
     task = _task(row, Side.OFFBOARD, "")
     task["id"], task["attempt"] = old.id, old.attempt + 1
     if old.state in OPEN:  # else a worker was stopped with it, and said so
@@ -234,19 +277,17 @@ def ask_workers_again(turn: Turn, row: AssignmentRow) -> None:
             turn.session, old, TaskState.SUPERSEDED, now=turn.now, cause="the worker is gone"
         )
     turn.session.flush()
-    _order_offboard(turn, row, spec_of(row), kept, task)
+    _order_offboard(turn, row, spec_of(row), task)
 
 
 def _order_offboard(
     turn: Turn,
     row: AssignmentRow,
     spec: Assignment,
-    kept: tuple[str, ...],
     task: dict[str, object],
 ) -> None:
-    done = queries.tasks(turn.session, row.id, row.iteration, Side.ONBOARD)
-    blobs = {t.edge: t.outcome for t in done if t.edge in kept and t.outcome}
-    size = sum(map(len, blobs.values()))
+    blobs = ledger.results(turn, row, spec)
+    size = sum(map(len, blobs))
     if size > MAX_RESULTS:
         problem = f"the vehicles' values have {size} bytes together; at most {MAX_RESULTS} can be "
         raise ValueTooLarge(problem + "combined. Return less from each vehicle.")
@@ -266,7 +307,7 @@ def _order_offboard(
         params=spec.offboard.params,
         previous=_previous(turn, row),
         timeout_s=left,
-        results=[load(blobs[vehicle])["value"] for vehicle in kept],
+        results=[load(blob)["value"] for blob in blobs],
     )
     if queries.online(turn.session, "workers"):  # else it is ordered when one comes
         turn.order(topics.offboard_orders(), order, left)
@@ -303,11 +344,15 @@ def fail(turn: Turn, row: AssignmentRow, error: OodidaError) -> None:
 
 
 def overdue(turn: Turn, row: AssignmentRow) -> None:
-    """An assignment's deadline has come."""
-    if row.deadline_at is None or row.deadline_at > turn.now:
-        return
+    """An assignment's time to be looked at has come."""
     if row.state == AssignmentState.COLLECTING:
         step(turn, row)
+        return
+    if row.deadline_at is None or row.deadline_at > turn.now:
+        row.wake_at = row.deadline_at
+    elif row.state == AssignmentState.HALTED:
+        days = f"it was halted, and nobody resumed it within {HALTED_S / 86_400:g} days"
+        fail(turn, row, AssignmentFailed(days, reason_code="halted"))
     elif row.state == AssignmentState.COMBINING:
         if not queries.online(turn.session, "workers"):
             fail(turn, row, NoWorker())
@@ -324,24 +369,47 @@ def cancel(turn: Turn, row: AssignmentRow) -> None:
 
 def _end(turn: Turn, row: AssignmentRow, state: AssignmentState, error: OodidaError | None) -> None:
     why = error.message if error is not None else "the last iteration is done"
+    iteration = queries.iteration(turn.session, row.id, row.iteration)
+    if (
+        row.state == AssignmentState.COLLECTING
+        and iteration is not None
+        and iteration.participation == b"{}"
+    ):  # who was in and who was out is told of each iteration, also of one without a value
+        _close_for_good(turn, row, why)
     changes.move_assignment(turn.session, row, state, now=turn.now, cause=why)
     row.deadline_at = row.wake_at = None
     row.ended_at = turn.now
     row.error = dump(error_reply(error)) if error is not None else None
     if error is not None:
-        stop = CancelOrder(assignment=row.id)
-        # Who has answered already may still have a container for what would have followed.
-        all_of_them = spec_of(row).onboard.isolation == "assignment"
-        for task in queries.tasks(turn.session, row.id, row.iteration, Side.ONBOARD):
-            if all_of_them or task.state in (*OPEN, TaskState.TIMED_OUT, TaskState.EXPIRED):
-                turn.order(topics.orders("vehicles", task.edge), stop, 60)
-        for worker in queries.online(turn.session, "workers"):
-            turn.order(topics.orders("workers", worker), stop, 60)
+        _tell_to_stop(turn, row)
     changes.end_open_tasks(
         turn.session, row.id, row.iteration, now=turn.now, cause="the assignment has ended",
         cancelled=True,
     )  # fmt: skip
     turn.event(row.user_id, row.id, events.of_end(turn, row))
+
+
+def _close_for_good(turn: Turn, row: AssignmentRow, why: str) -> None:
+    try:
+        with turn.savepoint():
+            now = ledger.situation(turn, row, spec_of(row))
+            ledger.close(turn, row, now, ended=why, cancelled=True)
+    except Exception:  # it may be what went wrong; the assignment has to end all the same
+        log.exception("the participation of %s could not be told", row.id)
+
+
+def _tell_to_stop(turn: Turn, row: AssignmentRow) -> None:
+    """Tell those that may be at work for an assignment that it is of no use any more."""
+    stop, spec = CancelOrder(assignment=row.id), spec_of(row)
+    # Who has answered already may still have a container for what would have followed.
+    all_of_them = spec.onboard.isolation == "assignment"
+    told = set(assignment_queries.asked(turn.session, row.id, row.iteration, all_=all_of_them))
+    if spec.late == "next":  # and who works on what could have been combined now
+        told.update(assignment_queries.asked(turn.session, row.id, row.iteration - 1))
+    for vehicle in sorted(told):
+        turn.order(topics.orders("vehicles", vehicle), stop, 60)
+    for worker in queries.online(turn.session, "workers"):
+        turn.order(topics.orders("workers", worker), stop, 60)
 
 
 def code_changed(turn: Turn, user: str) -> None:

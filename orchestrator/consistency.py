@@ -24,22 +24,24 @@ class Choice(NamedTuple):
 
 
 def choose(
-    mode: Consistency, made: Iterable[Made], *, current: str | None, pinned: str | None
+    mode: Consistency,
+    made: Iterable[Made],
+    *,
+    current: str | None,
+    pinned: str | None,
+    late: Iterable[Made] = (),
 ) -> Choice:
-    """Choose among the results of one iteration.
+    """Choose among the results of one iteration, and late ones of the iteration before.
 
     ``current`` is the digest of the newest generation now (None for a built-in method), ``pinned``
     the one that was asked for. Results of different code are never mixed, except by "any".
+    Late ones have no say in which code it is, unless there are no others.
     """
-    results = sorted(made)
+    fresh, old = sorted(made), sorted(late)
+    results = sorted([*fresh, *old])
     if mode == "any" or not results:
         return Choice(tuple(r.vehicle for r in results), {})
-    if mode == "pinned" and pinned is not None:
-        digest, why = pinned, "pinned"
-    elif mode == "newest" and current is not None:
-        digest, why = current, "the newest"
-    else:
-        digest, why = _largest(results), "the majority's"
+    digest, why = _digest(mode, fresh or old, current=current, pinned=pinned)
     return Choice(
         tuple(r.vehicle for r in results if r.digest == digest),
         {
@@ -49,6 +51,17 @@ def choose(
             if r.digest != digest
         },
     )
+
+
+def _digest(
+    mode: Consistency, results: list[Made], *, current: str | None, pinned: str | None
+) -> tuple[str, str]:
+    """The digest whose results are kept, and whose it is in words."""
+    if mode == "pinned" and pinned is not None:
+        return pinned, "pinned"
+    if mode == "newest" and current is not None:
+        return current, "the newest"
+    return _largest(results), "the majority's"
 
 
 def _largest(results: list[Made]) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from orchestrator.store import environment_queries, queries
+from orchestrator.store import assignment_queries, environment_queries, queries
 from orchestrator.store.tables import (
     AssignmentRow,
     DeploymentRow,
@@ -15,7 +15,7 @@ from orchestrator.store.tables import (
 from orchestrator.turn import Turn, error_reply, load
 from protocol import messages
 from protocol.errors import ModuleRefused
-from protocol.lifecycle import AssignmentState, DeploymentState
+from protocol.lifecycle import AssignmentState, DeploymentState, TaskState
 from protocol.messages import (
     MAX_MESSAGE,
     Deploy,
@@ -23,6 +23,7 @@ from protocol.messages import (
     EndEvent,
     ErrorReply,
     IterationEvent,
+    IterationLedger,
     Result,
     VehicleModuleState,
     Verdict,
@@ -30,6 +31,9 @@ from protocol.messages import (
 from protocol.module import Side
 from protocol.outcome import Outcome
 from protocol.participation import Participation
+
+#: How much is left of a reason where there is no room for more.
+SHORT: Final = 80
 
 
 def outcome_of(task: TaskRow) -> Outcome | None:
@@ -39,15 +43,18 @@ def outcome_of(task: TaskRow) -> Outcome | None:
 
 def of_iteration(turn: Turn, iteration: IterationRow) -> IterationEvent:
     """A finished iteration as analysts see it."""
-    participation = {
-        vehicle: Participation.model_validate(tree)
-        for vehicle, tree in load(iteration.participation).items()
-    }
+    told: dict[str, Any] = load(iteration.participation)
     results = []
-    for task in queries.tasks(turn.session, iteration.assignment, iteration.number, Side.ONBOARD):
-        outcome = outcome_of(task) if task.late_at is None else None
+    session, number = turn.session, iteration.number
+    own = queries.tasks(session, iteration.assignment, number, Side.ONBOARD)
+    answered = {task.edge for task in own if task.state == TaskState.SUCCEEDED}
+    # In, without an answer of its own: its answer to the iteration before came late, and is in.
+    late = {v for v, p in told.items() if p["status"] == "included" and v not in answered}
+    old = assignment_queries.late_tasks(session, iteration.assignment, number - 1) if late else ()
+    for task in [*(t for t in own if t.late_at is None), *(t for t in old if t.edge in late)]:
+        outcome = outcome_of(task)
         # What was left out as made by other code is not handed out: nothing can be mixed by hand.
-        if outcome is None or participation[task.edge].status == "wrong_code":
+        if outcome is None or told[task.edge]["status"] == "wrong_code":
             continue
         results.append(
             Result(
@@ -58,15 +65,31 @@ def of_iteration(turn: Turn, iteration: IterationRow) -> IterationEvent:
                 outcome=outcome.kind,
                 seconds=task.seconds,
                 printed=outcome.printed,
+                gaps=load(task.account).get("gaps") if task.account is not None else None,
+                iteration=None if task.iteration == number else task.iteration,
             )
         )
+    participation = participation_of(told)
     return IterationEvent(
         assignment=iteration.assignment,
         number=iteration.number,
         value=load(iteration.value) if iteration.value is not None else None,
-        results=results,
+        results=sorted(results, key=lambda result: result.vehicle),
         participation=participation,
     )
+
+
+def participation_of(told: dict[str, Any]) -> dict[str, Participation]:
+    """A stored participation as analysts see it."""
+    return {vehicle: Participation.model_validate(tree) for vehicle, tree in told.items()}
+
+
+def ledger_of(number: int, blob: bytes, most: int) -> IterationLedger:
+    """An iteration's stored participation; reasons are cut if it has more bytes than `most`."""
+    told: dict[str, Any] = load(blob)
+    if len(blob) > most:
+        told = {v: {**p, "reason": p["reason"][:SHORT]} for v, p in told.items()}
+    return IterationLedger(iteration=number, participation=participation_of(told))
 
 
 def fitting(event: IterationEvent) -> IterationEvent:
@@ -82,7 +105,7 @@ def fitting(event: IterationEvent) -> IterationEvent:
         {
             "results": [],
             "participation": {
-                vehicle: p.model_copy(update={"reason": p.reason[:80]})
+                vehicle: p.model_copy(update={"reason": p.reason[:SHORT]})
                 for vehicle, p in event.participation.items()
             },
         },

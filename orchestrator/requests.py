@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from orchestrator import assignments, deployments, environments, events, wheels
-from orchestrator.store import environment_queries, queries
+from orchestrator.store import assignment_queries, environment_queries, queries
 from orchestrator.store.tables import AssignmentRow, ModuleRow
 from orchestrator.turn import Turn, dump, known, presence
 from protocol import messages
@@ -26,11 +26,13 @@ from protocol.lifecycle import ASSIGNMENT, AssignmentState, terminal
 from protocol.messages import (
     AssignmentInfo,
     Cancel,
+    Change,
     Deploy,
     DeploymentStatus,
     EnvironmentInfo,
     Event,
     History,
+    IterationLedger,
     ListAssignments,
     ListChanges,
     ListEnvironments,
@@ -52,6 +54,8 @@ from protocol.participation import Participation
 #: One page of history, in iterations and in bytes.
 PAGE: Final = 100
 PAGE_BYTES: Final = 2 * 1024 * 1024
+#: One page of changes of state.
+CHANGES: Final = 2000
 #: How many environments are listed at most, the newest ones; with their locks, by digest, fewer.
 LISTED: Final = 200
 LISTED_IN_FULL: Final = 20
@@ -80,8 +84,13 @@ def answer(turn: Turn, request: Request) -> Reply:
             return wheels.upload(turn, request)
         case History():
             return _history(turn, request)
-        case Resume() | ListParticipation() | ListChanges():
-            raise BadRequest("this is not answered yet")
+        case Resume():
+            assignments.resume(turn, _own(turn, request.user_id, request.assignment))
+            return Reply()
+        case ListParticipation():
+            return _ledger(turn, request)
+        case ListChanges():
+            return _changes(turn, request)
         case DeploymentStatus():
             row = queries.deployment(turn.session, request.deployment)
             if row is None or row.user_id != request.user_id:
@@ -246,8 +255,8 @@ def _environments(turn: Turn, request: ListEnvironments) -> list[EnvironmentInfo
     return found
 
 
-def _iso(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds")
+def _iso(time: float, exact: str = "seconds") -> str:
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec=exact)
 
 
 def _assignments(turn: Turn, user: str) -> list[AssignmentInfo]:
@@ -284,6 +293,49 @@ def _history(turn: Turn, request: History) -> Reply:
             break
         told.append(event)
     more = len(told) < len(rows)
-    if not more and terminal(ASSIGNMENT, AssignmentState(row.state)):
+    state = AssignmentState(row.state)
+    if not more and (terminal(ASSIGNMENT, state) or state is AssignmentState.HALTED):
         told.append(events.of_end(turn, row))
     return Reply(history=told, more=more)
+
+
+def _ledger(turn: Turn, request: ListParticipation) -> Reply:
+    row = _own(turn, request.user_id, request.assignment)
+    told: list[IterationLedger] = []
+    size = 0
+    rows = assignment_queries.told_iterations(turn.session, row.id, request.after, PAGE + 1)
+    for number, blob in rows[:PAGE]:
+        entry = events.ledger_of(number, blob, PAGE_BYTES)
+        size += len(blob)
+        if told and size > PAGE_BYTES:
+            break
+        told.append(entry)
+    return Reply(ledger=told, more=len(told) < len(rows))
+
+
+def _changes(turn: Turn, request: ListChanges) -> Reply:
+    row = _own(turn, request.user_id, request.assignment)
+    told: list[Change] = []
+    size = 0
+    rows = assignment_queries.transitions(turn.session, row.id, request.after, CHANGES + 1)
+    for change in rows[:CHANGES]:
+        size += 300 + len(change.cause)  # the rest of it is short
+        if told and size > PAGE_BYTES:
+            break
+        told.append(
+            Change.model_validate(
+                {
+                    "number": change.number,
+                    "at": _iso(change.at, "milliseconds"),
+                    "kind": change.kind,
+                    "subject": change.subject,
+                    "attempt": change.attempt,
+                    "iteration": change.iteration,
+                    "edge": change.edge,
+                    "old": change.old,
+                    "new": change.new,
+                    "cause": change.cause,
+                }
+            )
+        )
+    return Reply(changes=told, more=len(told) < len(rows))

@@ -13,8 +13,9 @@ from oodida.deployment import Deployment
 from oodida.environment import Environment
 from oodida.fleet import Fleet, connect
 from oodida.local import local
+from oodida.participation import Standing
 from oodida.run import Iteration, Result, Run
-from protocol.account import Budget
+from protocol.account import Budget, Gaps, Usage
 from protocol.assignment import Assignment, Offboard, Onboard, Select
 from protocol.errors import (
     AssignmentCancelled,
@@ -26,12 +27,13 @@ from protocol.errors import (
     EnvironmentRefused,
     LinkError,
     ModuleRefused,
+    NotHalted,
     NoWorker,
     OodidaError,
     RequestTimeout,
     SetupError,
 )
-from protocol.messages import EnvironmentInfo, VehicleInfo
+from protocol.messages import Change, EnvironmentInfo, VehicleInfo
 from protocol.participation import Participation
 from protocol.version import VERSION
 
@@ -46,15 +48,18 @@ __all__ = [
     "BadRecording",
     "BadRequest",
     "Budget",
+    "Change",
     "Deployment",
     "Environment",
     "EnvironmentInfo",
     "EnvironmentRefused",
     "Fleet",
+    "Gaps",
     "Iteration",
     "LinkError",
     "ModuleRefused",
     "NoWorker",
+    "NotHalted",
     "Offboard",
     "Onboard",
     "OodidaError",
@@ -64,6 +69,8 @@ __all__ = [
     "Run",
     "Select",
     "SetupError",
+    "Standing",
+    "Usage",
     "VehicleInfo",
     "__version__",
     "connect",

@@ -41,6 +41,7 @@ from protocol.messages import (
     ListModules,
     ListVehicles,
     ModuleInfo,
+    Resume,
     Submit,
     VehicleInfo,
     new_id,
@@ -238,6 +239,12 @@ class Fleet:
             run.forget()
             raise
         return run
+
+    def resume(self, id_: str) -> None:
+        """Go on with an assignment that is halted. Raises NotHalted if it is not."""
+        if not is_name(id_):
+            raise BadRequest(f"{id_!r:.80} is no assignment's id")
+        self._connection.ask(Resume(user_id=self.user, assignment=id_))
 
     def cancel(self, id_: str) -> None:
         """End an assignment. No harm if it has ended."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, overload
 
 from oodida.connection import REQUEST_S, Connection
+from oodida.participation import Standing, standings
 from protocol import values
+from protocol.account import Gaps
 from protocol.assignment import Assignment
 from protocol.errors import (
     AssignmentCancelled,
     AssignmentFailed,
+    BadRequest,
     LinkError,
     RequestTimeout,
     from_code,
@@ -22,11 +25,16 @@ from protocol.errors import (
 from protocol.lifecycle import AssignmentState
 from protocol.messages import (
     Cancel,
+    Change,
     EndEvent,
     Event,
     History,
     IterationEvent,
+    IterationLedger,
+    ListChanges,
+    ListParticipation,
     ProgressEvent,
+    Resume,
 )
 from protocol.participation import Participation
 from protocol.values import Value
@@ -41,6 +49,8 @@ class Result:
 
     ``digest`` and ``generation`` name the code that made it, ``outcome`` is how the call ended
     ("value" if it did well), ``seconds`` is how long the vehicle took, window included.
+    ``iteration`` is the one that it was made for: the one before, for an answer that came late and
+    is combined in this one. ``gaps`` says where its window was interrupted; None: nowhere.
     """
 
     vehicle: str
@@ -50,6 +60,8 @@ class Result:
     outcome: str
     seconds: float
     printed: str = field(default="", repr=False)
+    iteration: int = 0
+    gaps: Gaps | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +81,8 @@ class Iteration:
 class Run:
     """An assignment that was submitted. Iterating gives its iterations as they come.
 
-    Iterating ends when the assignment has ended, however it did; `result` raises if it failed.
+    Iterating ends when the assignment has ended, however it did, or is halted; `result` raises if
+    it failed or is halted. Both go on after `resume`: the iterator where it was, whoever resumed.
     """
 
     def __init__(
@@ -82,6 +95,7 @@ class Run:
         self._progress: ProgressEvent | None = None
         self._end: EndEvent | None = None
         self._asking = False
+        self._ledgers: list[IterationLedger] = []
         self._changed = threading.Condition()
         connection.listen(id_, self._on_event, self._catch_up)
 
@@ -90,10 +104,10 @@ class Run:
         return f"<Run {self.id} {state}, {len(self._iterations)} iterations>"
 
     def __iter__(self) -> Iterator[Iteration]:
-        number = 0
-        while self._wait_for(number + 1, None):
-            yield self._iterations[number]
-            number += 1
+        return _Iterations(self._await)
+
+    def _await(self, number: int) -> Iteration | None:
+        return self._iterations[number - 1] if self._wait_for(number, None) else None
 
     @property
     def iterations(self) -> list[Iteration]:
@@ -102,8 +116,18 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        """True if there will be no further iteration."""
-        return self._end is not None
+        """True if there will be no further iteration; a halted one may be resumed."""
+        return self._end is not None and not self.halted
+
+    @property
+    def halted(self) -> bool:
+        """True if it waits for a repair of its module, as far as is known: then `resume` it."""
+        return self._end is not None and self._end.state is AssignmentState.HALTED
+
+    @property
+    def state(self) -> AssignmentState:
+        """Where it stands, as far as is known: "collecting" as long as it runs."""
+        return self._end.state if self._end is not None else AssignmentState.COLLECTING
 
     @property
     def progress(self) -> tuple[int, int, int]:
@@ -115,8 +139,8 @@ class Run:
         """The last iteration's value, when the assignment has ended.
 
         Raises AssignmentFailed with the reason if it failed (its ``participation`` says why each
-        vehicle is missing), AssignmentCancelled if it was cancelled, and RequestTimeout
-        if it has not ended within ``timeout_s``.
+        vehicle is missing), AssignmentCancelled if it was cancelled, AssignmentHalted if it waits
+        for a repair, and RequestTimeout if it has not ended within ``timeout_s``.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
         number = len(self._iterations) + 1
@@ -139,22 +163,97 @@ class Run:
         """End the assignment: vehicles stop what they do for it. No harm if it has ended."""
         self._connection.ask(Cancel(user_id=self._connection.user, assignment=self.id))
 
+    def resume(self) -> None:
+        """Go on after a halt: the iteration is begun again, with the code that is current now.
+
+        Deploy the repair first. Raises NotHalted if the assignment is not halted.
+        """
+        self._connection.ask(Resume(user_id=self._connection.user, assignment=self.id))
+        with self._changed:
+            self._go_on()
+            self._changed.notify_all()
+
+    @overload
+    def participation(self, iteration: None = None) -> Mapping[str, Standing]: ...
+
+    @overload
+    def participation(self, iteration: int) -> Mapping[str, Participation]: ...
+
+    def participation(
+        self, iteration: int | None = None
+    ) -> Mapping[str, Standing] | Mapping[str, Participation]:
+        """Why each vehicle is in or out: ``run.participation()["car-17"].reason``.
+
+        Of the newest iteration that is closed, each vehicle with its ``history``; or of one
+        ``iteration``. The cloud keeps it for ever, also of iterations that failed or halted, and
+        when values have been deleted. Raises BadRequest for an iteration that is not closed.
+        """
+        if iteration is not None:
+            return self._ledger_of(iteration)
+        # The newest may be an iteration that halted, and was begun again since.
+        after = max(0, len(self._ledgers) - 1)
+        del self._ledgers[after:]
+        for ledger in self._ask_ledgers(self._ledgers[-1].iteration if self._ledgers else 0):
+            self._ledgers.append(ledger)
+        return standings(self._ledgers)
+
+    def _ledger_of(self, number: int) -> Mapping[str, Participation]:
+        if number < 1:
+            raise BadRequest(f"an iteration's number is 1 or more, not {number}")
+        found = next(self._ask_ledgers(number - 1), None)
+        if found is None or found.iteration != number:
+            raise BadRequest(f"iteration {number} of the assignment {self.id} is not closed yet")
+        return dict(sorted(found.participation.items()))
+
+    def _ask_ledgers(self, after: int) -> Iterator[IterationLedger]:
+        user, more = self._connection.user, True
+        while more:
+            request = ListParticipation(user_id=user, assignment=self.id, after=after)
+            reply = self._connection.ask(request)
+            for ledger in reply.ledger or []:
+                yield ledger
+                after = ledger.iteration
+            more = reply.more
+
+    def changes(self, after: int = 0) -> list[Change]:
+        """Each change of state of the assignment and its tasks so far, in order.
+
+        ``after`` is the number of the last one that is known already.
+        """
+        found: list[Change] = []
+        more = True
+        while more:
+            request = ListChanges(user_id=self._connection.user, assignment=self.id, after=after)
+            reply = self._connection.ask(request)
+            found += reply.changes or []
+            after = found[-1].number if found else after
+            more = reply.more
+        return found
+
     def _wait_for(self, number: int, until: float | None) -> bool:
         """Wait for an iteration; False if there will be none, or the time is over."""
 
         def here() -> bool:
             return len(self._iterations) >= number or self._end is not None
 
-        while not here():
-            left = POLL_S if until is None else min(POLL_S, until - time.monotonic())
-            if left <= 0:
-                return False
-            with self._changed:
-                come = self._changed.wait_for(here, left)
-            if not come:
-                with contextlib.suppress(LinkError):  # what cannot be asked now is asked later
-                    self._connection.do(self._catch_up(left))
-        return len(self._iterations) >= number
+        confirmed = False
+        while True:
+            while not here():
+                left = POLL_S if until is None else min(POLL_S, until - time.monotonic())
+                if left <= 0:
+                    return False
+                with self._changed:
+                    come = self._changed.wait_for(here, left)
+                if not come:
+                    with contextlib.suppress(LinkError):  # what cannot be asked now is asked later
+                        self._connection.do(self._catch_up(left))
+            if len(self._iterations) >= number or not self.halted or confirmed:
+                return len(self._iterations) >= number
+            # Somebody may have resumed it, and the word of it been lost.
+            confirmed = True
+            with contextlib.suppress(LinkError):
+                self.catch_up()
+            confirmed = self.halted
 
     def catch_up(self) -> None:
         """Ask the cloud what has happened. Raises what it answers with if that is an error."""
@@ -167,18 +266,28 @@ class Run:
     def _on_event(self, event: Event) -> None:
         with self._changed:
             if isinstance(event, IterationEvent):
+                if self.halted and event.number > len(self._iterations):
+                    self._go_on()
                 if event.number == len(self._iterations) + 1:
                     self._iterations.append(_iteration(event))
                 elif event.number > len(self._iterations) + 1:
                     self._missed()
             elif isinstance(event, ProgressEvent):
                 self._progress = event
+                if self.halted:
+                    self._missed()  # it was resumed, or this is late: the cloud knows
             elif isinstance(event, EndEvent) and event.iterations <= len(self._iterations):
                 self._end = event
-                self.forget()
+                if not self.halted:
+                    self.forget()
             elif isinstance(event, EndEvent):
                 self._missed()
             self._changed.notify_all()
+
+    def _go_on(self) -> None:
+        """What was halted runs again."""
+        if self.halted:
+            self._end = None
 
     def _missed(self) -> None:
         """An event was lost: ask for it at once, unless that is being done."""
@@ -195,15 +304,34 @@ class Run:
             self._asking = False
 
     async def _ask(self, timeout_s: float) -> None:
-        more = True
-        while more and self._end is None:
+        more, end = True, False
+        while more and not self.ended:
             request = History(
                 user_id=self._connection.user, assignment=self.id, after=len(self._iterations)
             )
             reply = await self._connection.ask_async(request, timeout_s)
             for event in reply.history or []:
                 self._on_event(event)
+                end = end or isinstance(event, EndEvent)
             more = reply.more
+        if not end:
+            with self._changed:
+                self._go_on()
+                self._changed.notify_all()
+
+
+class _Iterations(Iterator[Iteration]):
+    """The iterations as they come. It goes on after a halt."""
+
+    def __init__(self, wait: Callable[[int], Iteration | None]) -> None:
+        self._wait, self._number = wait, 1
+
+    def __next__(self) -> Iteration:
+        found = self._wait(self._number)
+        if found is None:
+            raise StopIteration
+        self._number += 1
+        return found
 
 
 def _iteration(event: IterationEvent) -> Iteration:
@@ -219,6 +347,8 @@ def _iteration(event: IterationEvent) -> Iteration:
                 outcome=r.outcome.value,
                 seconds=r.seconds,
                 printed=r.printed,
+                iteration=r.iteration or event.number,
+                gaps=r.gaps,
             )
             for r in event.results
         ],

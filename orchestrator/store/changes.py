@@ -22,6 +22,7 @@ from protocol.lifecycle import (
     DeploymentState,
     TaskState,
     advance,
+    leading_to,
 )
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,14 @@ def end_open_tasks(
         return
     _end(session, assignment, iteration, OPEN[:1], TaskState.EXPIRED, now, cause)
     _end(session, assignment, iteration, OPEN[1:], TaskState.TIMED_OUT, now, cause)
+
+
+def supersede_tasks(
+    session: Session, assignment: str, iteration: int, *, now: float, cause: str
+) -> None:
+    """An iteration is begun again: later tasks take the place of all that it has."""
+    new = TaskState.SUPERSEDED
+    _end(session, assignment, iteration, tuple(leading_to(TASK, new)), new, now, cause)
 
 
 def _end(
