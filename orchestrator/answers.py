@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from orchestrator.store import changes, queries
 from orchestrator.store.tables import TaskRow
-from orchestrator.turn import Turn, dump
+from orchestrator.turn import Answer, Turn, dump
 from protocol.lifecycle import TASK, TaskState
 from protocol.messages import StateReport, TaskReport
 from protocol.module import Side
@@ -17,32 +18,37 @@ LEASE_S: Final = 15.0
 _CLOSED: Final = (TaskState.TIMED_OUT, TaskState.EXPIRED)
 
 
-def answered(turn: Turn, side: Side, edge: str, report: TaskReport) -> None:
-    """A vehicle (side on-board) or worker (off-board) has ended a task.
+def answered(turn: Turn, answers: Sequence[Answer]) -> None:
+    """Take the answers of a turn, all together: what each costs is a row and no question.
 
-    Its assignment is marked as progressed. The first answer of the newest attempt counts.
+    The assignments are marked as progressed. The first answer of the newest attempt counts.
     """
-    task = _task_of(turn, side, edge, report)
-    if task is None:
-        return
-    told = {
-        "digest": report.digest,
-        "generation": report.generation,
-        "seconds": report.seconds,
-        "outcome": dump(report.outcome),
-        "account": dump(report.model_dump(include={"gaps", "usage"})),
-    }
-    new = TaskState(report.state)
-    if new in TASK[TaskState(task.state)]:
-        changes.move_task(
-            turn.session, task, new, now=turn.now, cause="it was reported", edge=edge,
-            lease_until=None, **told,
-        )  # fmt: skip
-        turn.progressed.add(task.assignment)
-    elif task.state in _CLOSED and task.outcome is None:
-        for column, value in told.items():
-            setattr(task, column, value)
-        task.late_at = turn.now
+    asked = queries.briefs(turn.session, {a.report.task for a in answers})
+    moved: dict[tuple[str, int], changes.Move] = {}
+    late: dict[tuple[str, int], dict[str, Any]] = {}
+    for side, edge, report in answers:
+        key = (report.task, report.attempt)
+        task = asked.get(key)
+        if task is None or task.side != side or (side is Side.ONBOARD and task.edge != edge):
+            continue  # a vehicle speaks for itself only; a worker, for all who share the work
+        if key in moved or key in late:
+            continue  # the same, told twice
+        told = {
+            "edge": edge,
+            "digest": report.digest,
+            "generation": report.generation,
+            "seconds": report.seconds,
+            "outcome": dump(report.outcome),
+            "account": dump(report.model_dump(include={"gaps", "usage"})),
+        }
+        new = TaskState(report.state)
+        if new in TASK[TaskState(task.state)]:
+            moved[key] = changes.Move(task, new, {**told, "lease_until": None})
+            turn.progressed.add(task.assignment)
+        elif task.state in _CLOSED and not task.answered:
+            late[key] = {**told, "edge": task.edge, "late_at": turn.now}
+    changes.move_tasks(turn.session, moved.values(), now=turn.now, cause="it was reported")
+    changes.add_late(turn.session, late)
 
 
 def underway(turn: Turn, side: Side, edge: str, report: StateReport) -> None:

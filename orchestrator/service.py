@@ -13,10 +13,10 @@ from typing import Final
 from orchestrator import answers, assignments, deployments, metrics, requests, shipped
 from orchestrator.store import Database, queries
 from orchestrator.store.tables import AssignmentRow, EdgeRow
-from orchestrator.turn import Turn, dump, error_reply
+from orchestrator.turn import Answer, Turn, dump, error_reply
 from protocol import messages, topics
-from protocol.errors import BadRequest, LinkError, NotConnected, OodidaError
-from protocol.link import Incoming, Link, Outgoing
+from protocol.errors import BadRequest, NotConnected, OodidaError
+from protocol.link import WIDE, Incoming, Link, Outgoing
 from protocol.logs import about
 from protocol.messages import (
     PRESENCE,
@@ -36,7 +36,8 @@ log = logging.getLogger(__name__)
 
 SHARE: Final = "orchestrators"
 #: Messages handled in one transaction: the price of a commit is paid once for all of them.
-BATCH: Final = 100
+BATCH: Final = 500
+_SIDES: Final = {"vehicles": Side.ONBOARD, "workers": Side.OFFBOARD}
 #: Largest presence in bytes: some hundred signals take ten thousand.
 MAX_PRESENCE: Final = 256 * 1024
 #: How long after a connection a vehicle may be silent before it counts as gone, in seconds: more
@@ -70,6 +71,8 @@ class Service:
             ],
             patience_s=None,
             on_up=self._on_up,
+            publish_window=WIDE,
+            receive_window=WIDE,
         )
         self._roll: RollCall | None = None
         self._outbox: deque[tuple[int, Outgoing]] = deque()
@@ -129,6 +132,7 @@ class Service:
             queries.forget_outgoing(session, sent)
             for message in batch:
                 self._handle(turn, message)
+            _take(turn)
             self._call_the_roll(turn)
             for id_ in sorted(turn.progressed):
                 _guarded(turn, id_, assignments.progressed)
@@ -150,8 +154,9 @@ class Service:
     def _handle(self, turn: Turn, message: Incoming) -> None:
         """One message, inside a savepoint: what one breaks does not touch the others."""
         try:
-            with turn.savepoint():
-                self._dispatch(turn, message)
+            if not _set_aside(turn, message):
+                with turn.savepoint():
+                    self._dispatch(turn, message)
         except OodidaError as error:
             said = (message.topic, error.code, error)
             log.info("refused a message on %s: %s: %s", *said, extra=_sender(message.topic))
@@ -216,25 +221,64 @@ class Service:
             self._outbox_filled.clear()
             while self._outbox:
                 batch = [self._outbox.popleft() for _ in range(min(BATCH, len(self._outbox)))]
-                done = await asyncio.gather(*(self._send(outgoing) for _, outgoing in batch))
+                done = await self._send([outgoing for _, outgoing in batch])
                 self._sent.extend(id_ for (id_, _), ok in zip(batch, done, strict=True) if ok)
                 left = [item for item, ok in zip(batch, done, strict=True) if not ok]
                 if left:
                     self._outbox.extendleft(reversed(left))
                     await self._link.wait_up()
 
-    async def _send(self, outgoing: Outgoing) -> bool:
+    async def _send(self, batch: list[Outgoing]) -> list[bool]:
+        """Publish messages; of each, whether it is done with."""
+        done = []
+        for problem in await self._link.publish_many(batch):
+            if problem is None:
+                metrics.PUBLISHED.add("accepted")
+            elif isinstance(problem, NotConnected):
+                metrics.PUBLISHED.add("put_off")
+            else:
+                log.warning("given up: %s", problem)
+                metrics.PUBLISHED.add("refused")
+            done.append(not isinstance(problem, NotConnected))
+        return done
+
+
+def _set_aside(turn: Turn, message: Incoming) -> bool:
+    """Read a task's report, which is most of what comes, and put it with the others.
+
+    False for any other message. Raises BadRequest.
+    """
+    address = topics.parse(message.topic)
+    if address is None or address.channel != "reports" or address.family not in _SIDES:
+        return False
+    if not isinstance(
+        report := messages.decode(REPORT, message.payload, message.content_type), TaskReport
+    ):
+        return False
+    metrics.MESSAGES.add(address.channel)
+    metrics.REPORTS.add(address.family, report.kind)
+    metrics.TASK_SECONDS.observe(report.seconds, address.family)
+    turn.answers.append(Answer(_SIDES[address.family], address.name, report))
+    return True
+
+
+def _take(turn: Turn) -> None:
+    """Take the answers all together; if that fails, one by one, so that one costs itself alone."""
+    parts = [turn.answers] if turn.answers else []
+    while parts:
+        part = parts.pop()
         try:
-            await self._link.publish(outgoing)
-        except NotConnected:
-            metrics.PUBLISHED.add("put_off")
-            return False
-        except LinkError as error:
-            log.warning("given up: %s", error)
-            metrics.PUBLISHED.add("refused")
-            return True
-        metrics.PUBLISHED.add("accepted")
-        return True
+            with turn.savepoint():
+                answers.answered(turn, part)
+                for side, edge, report in part:
+                    role: topics.Role = "vehicles" if side is Side.ONBOARD else "workers"
+                    turn.send(topics.receipts(role, edge), Receipt(id=report.id), expiry_s=60)
+        except Exception:
+            if len(part) > 1:
+                parts += [[answer] for answer in part]
+                continue
+            log.exception("a report of %s could not be taken", part[0].edge)
+            metrics.REFUSED.add("internal")
 
 
 def _sender(topic: str) -> dict[str, str]:
@@ -314,9 +358,6 @@ def _report(turn: Turn, address: topics.Address, message: Incoming) -> None:
         answers.underway(turn, side, address.name, report)
         return  # it needs no receipt: one that is lost does no harm
     match report:
-        case TaskReport():
-            metrics.TASK_SECONDS.observe(report.seconds, address.family)
-            answers.answered(turn, side, address.name, report)
         case ModuleReport() if report.side is side:
             shipped.reported(turn, address.name, report)
         case VerifyReport() if side is Side.OFFBOARD:

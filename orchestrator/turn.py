@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -17,19 +17,32 @@ from protocol import messages, topics, values
 from protocol.assignment import Known
 from protocol.errors import OodidaError, ValueTooLarge
 from protocol.link import Outgoing
-from protocol.messages import MAX_MESSAGE, ErrorReply, Presence
+from protocol.messages import MAX_MESSAGE, ErrorReply, Presence, TaskReport
+from protocol.module import Side
 
 log = logging.getLogger(__name__)
 
 
+class Answer(NamedTuple):
+    """Somebody's report on a task: a vehicle's (side on-board) or a worker's (off-board)."""
+
+    side: Side
+    edge: str
+    report: TaskReport
+
+
 @dataclass
 class Turn:
-    """What handlers work with. ``now`` is wall time in seconds; ``outgoing`` is sent on commit."""
+    """What handlers work with. ``now`` is wall time in seconds; ``outgoing`` is sent on commit.
+
+    ``answers`` are taken together once every message has been handled.
+    """
 
     session: Session
     now: float
     outgoing: list[Outgoing] = field(default_factory=list)
     progressed: set[str] = field(default_factory=set)
+    answers: list[Answer] = field(default_factory=list)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

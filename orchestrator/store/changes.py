@@ -5,13 +5,15 @@ leaves a row that tells when and why.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import insert, literal, select, update
+from sqlalchemy import bindparam, insert, literal, select, update
 from sqlalchemy.orm import Session
 
 from orchestrator.metrics import CHANGES
+from orchestrator.store.queries import Brief
 from orchestrator.store.tables import AssignmentRow, DeploymentRow, TaskRow, TransitionRow
 from protocol.lifecycle import (
     ASSIGNMENT,
@@ -69,6 +71,84 @@ def move_task(
     """Move one task on, and set further columns. Raises IllegalTransition, and Overtaken."""
     advance(TASK, TaskState(row.state), new)
     _move(session, TaskRow, row, new, now=now, cause=cause, values=values)
+
+
+class Move(NamedTuple):
+    """A task on its way to another state, and what else is told of it; the same columns in each."""
+
+    task: Brief
+    new: TaskState
+    values: Mapping[str, Any]
+
+
+def move_tasks(session: Session, moves: Iterable[Move], *, now: float, cause: str) -> None:
+    """Move many tasks on, in two statements. Raises IllegalTransition, and Overtaken."""
+    listed = list(moves)
+    if not listed:
+        return
+    for move in listed:
+        advance(TASK, TaskState(move.task.state), move.new)
+    session.flush()
+    table: Any = TaskRow.__table__  # rows of a table, not objects: there may be thousands
+    columns: dict[str, Any] = {
+        name: bindparam(f"new_{name}") for name in ("state", *listed[0].values)
+    }
+    done: Any = session.connection().execute(
+        update(table)
+        .where(
+            TaskRow.id == bindparam("is_id"),
+            TaskRow.attempt == bindparam("is_attempt"),
+            TaskRow.state == bindparam("is_state"),
+        )
+        .values(columns),
+        [
+            {
+                "is_id": task.id,
+                "is_attempt": task.attempt,
+                "is_state": task.state,
+                "new_state": new.value,
+                **{f"new_{name}": value for name, value in values.items()},
+            }
+            for task, new, values in listed
+        ],
+    )
+    if done.rowcount != len(listed):
+        raise Overtaken(f"{len(listed) - done.rowcount} tasks are not where they were any more")
+    session.execute(
+        insert(TransitionRow),
+        [
+            {
+                "at": now, "kind": "task", "subject": task.id, "attempt": task.attempt,
+                "assignment": task.assignment, "iteration": task.iteration,
+                "edge": values.get("edge", task.edge), "old": task.state, "new": new.value,
+                "cause": cause[:4000],
+            }
+            for task, new, values in listed
+        ],
+    )  # fmt: skip
+    _forget_tasks(session)
+    for new, number in Counter(move.new for move in listed).items():
+        CHANGES.add("task", new.value, by=number)
+
+
+def add_late(session: Session, told: Mapping[tuple[str, int], Mapping[str, Any]]) -> None:
+    """Keep answers that came when nobody waited for them any more; no state changes."""
+    for (id_, attempt), values in told.items():
+        session.execute(
+            update(TaskRow)
+            .where(TaskRow.id == id_, TaskRow.attempt == attempt, TaskRow.outcome.is_(None))
+            .values(**values)
+            .execution_options(synchronize_session=False)
+        )
+    if told:
+        _forget_tasks(session)
+
+
+def _forget_tasks(session: Session) -> None:
+    """What this session has read of tasks is read again when it is wanted."""
+    for row in session.identity_map.values():
+        if isinstance(row, TaskRow):
+            session.expire(row)
 
 
 def end_open_tasks(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import and_, case, delete, func, select
@@ -213,6 +213,40 @@ def finished_iterations(
 def task(session: Session, id_: str, attempt: int) -> TaskRow | None:
     """One attempt of a task."""
     return session.get(TaskRow, (id_, attempt))
+
+
+class Brief(NamedTuple):
+    """What is needed of a task to take its answer, without its answer."""
+
+    id: str
+    attempt: int
+    assignment: str
+    iteration: int
+    side: str
+    edge: str
+    state: str
+    answered: bool
+
+
+def briefs(session: Session, ids: Collection[str]) -> dict[tuple[str, int], Brief]:
+    """Every attempt of some tasks, by task and attempt; nobody else changes them meanwhile."""
+    found: dict[tuple[str, int], Brief] = {}
+    listed = sorted(ids)
+    columns = (
+        TaskRow.id, TaskRow.attempt, TaskRow.assignment, TaskRow.iteration, TaskRow.side,
+        TaskRow.edge, TaskRow.state, TaskRow.outcome.is_not(None),
+    )  # fmt: skip
+    for start in range(0, len(listed), 500):
+        rows = (
+            select(*columns)
+            .where(TaskRow.id.in_(listed[start : start + 500]))
+            .order_by(TaskRow.id, TaskRow.attempt)
+            .with_for_update(of=TaskRow)
+        )
+        for row in session.execute(rows):
+            brief = Brief(*row)
+            found[brief.id, brief.attempt] = brief
+    return found
 
 
 def tasks(session: Session, assignment_id: str, number: int, side: Side) -> Sequence[TaskRow]:
