@@ -22,13 +22,14 @@ digest = $(shell cat $(1) | sha256sum | cut -c1-16)
 PACKAGES := $(VENV)/.packages-$(call digest,$(LOCKS)/dev.txt images/venv.sh)
 PROJECT := $(VENV)/.project-$(call digest,pyproject.toml)
 
-.PHONY: help setup demo test chaos gvisor check bench locks clean
+.PHONY: help setup demo test chaos gvisor check bench locks clean up down vehicle-up vehicle-down
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 
 setup: $(PROJECT) ## virtual environment, container engine and images
 	@images/engine.sh
+	images/compose.sh || echo "compose: 'make up' and its test want it; all else works without"
 	$(BIN)/python -m images.build $(IMAGES)
 
 demo: setup ## a fleet on this machine: deploy, run, replace while it runs
@@ -56,6 +57,18 @@ bench: setup ## each figure that the README quotes, as JSON
 
 locks: ## make the hash-pinned locks again, with the newest versions that pyproject.toml allows
 	@images/lock.sh
+
+up: setup ## the cloud on this machine, with Docker Compose: docs/how-to/run-a-cloud.md
+	@compose/deploy.sh up cloud
+
+down: ## end it; its volumes stay, unless VOLUMES=remove
+	@compose/deploy.sh down cloud $(if $(filter remove,$(VOLUMES)),--volumes)
+
+vehicle-up: setup ## one vehicle: OODIDA_VEHICLE=car-1 OODIDA_BROKER_URL=mqtt://host:1883 make vehicle-up
+	@compose/deploy.sh up vehicle
+
+vehicle-down: ## end it; its volume stays, unless VOLUMES=remove
+	@compose/deploy.sh down vehicle $(if $(filter remove,$(VOLUMES)),--volumes)
 
 clean: ## remove the environment, caches of tools, and this project's images
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m images.build --clean || true; fi

@@ -6,8 +6,9 @@ import argparse
 import fcntl
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import docker
@@ -219,10 +220,17 @@ def _list(progress: Progress) -> None:
             progress(f"{name:16} {size:>10}  {wanted}")
 
 
+def _variables(found: Mapping[str, str]) -> str:
+    """Return a line for each image, such as `OODIDA_IMAGE_SANDBOX_MINIMAL=oodida/…`."""
+    names = {name: name.upper().replace("-", "_") for name in found}
+    return "".join(f"OODIDA_IMAGE_{names[name]}={built}\n" for name, built in found.items())
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Build the images that are named, or do what an option says; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m images.build", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(RECIPES))
+    parser.add_argument("--env", type=Path, metavar="FILE", help="write their names for Compose")
     parser.add_argument("--list", action="store_true", help="show all images and their sizes")
     parser.add_argument("--fresh", action="store_true", help="build again, with newest packages")
     parser.add_argument("--prune", action="store_true", help="remove images of older definitions")
@@ -231,8 +239,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.fresh:
             renew(options.names)
+        found = {}
         for name in options.names:
-            print(ensure(name))
+            found[name] = ensure(name)
+            print(found[name])
+        if options.env is not None:
+            options.env.write_text(_variables(found), encoding="utf-8")
         if options.prune or options.clean:
             for gone in prune(keep=() if options.clean else RECIPES):
                 print(f"removed {gone}")

@@ -151,6 +151,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
             {"PYTHON": "python"},
             {
                 "Dockerfile": "images/edge/Dockerfile",
+                "probe.py": "images/probe.py",
                 "unpack.py": "images/unpack.py",
                 "source/protocol": "protocol",
                 "source/edge_runtime": "edge_runtime",
@@ -159,9 +160,10 @@ RECIPES: Final[Mapping[str, Recipe]] = {
         ),
         Recipe(
             "orchestrator",
-            {"PYTHON": "python"},
+            {"BASE": "base", "PYTHON": "python"},
             {
                 "Dockerfile": "images/orchestrator/Dockerfile",
+                "probe.py": "images/probe.py",
                 "unpack.py": "images/unpack.py",
                 "source/protocol": "protocol",
                 "source/orchestrator": "orchestrator",

@@ -9,10 +9,12 @@ from typing import Any, Final
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.orm import Session, sessionmaker
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
+#: The lock of whoever migrates a PostgreSQL; any number that nobody else uses there.
+MIGRATING: Final = 0x_00D1_DA00
 
 
 class Database:
@@ -43,6 +45,10 @@ def migrate(url: str, engine: Any) -> None:
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
     with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            # Several that start at once: the first one migrates, the others wait for it. (SQLite's
+            # transactions are one at a time by themselves.)
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATING})
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

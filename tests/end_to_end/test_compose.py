@@ -1,0 +1,141 @@
+"""The deployments of compose/, as they are shipped: the cloud, and a vehicle beside it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import docker
+import pytest
+
+import oodida
+from tests.conftest import ROOT, missing, until
+
+#: Of this run alone: others may have a deployment on this machine too.
+PROJECT = f"test-{os.getpid()}"
+TEN_SAMPLES = oodida.Onboard("mean", signals="VEHICLE_SPEED", samples=10)
+DOUBLED = "def custom_code(results):\n    return [2 * result for result in results]\n"
+
+Deploy = Callable[..., str]
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def deploy(engine: None, port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deploy]:  # noqa: ARG001
+    """What runs compose/deploy.sh, for a project of this test's own that is gone afterwards."""
+    if subprocess.run(
+        ["docker", "compose", "version"],  # noqa: S607
+        capture_output=True,
+        check=False,
+    ).returncode:
+        missing("'docker compose' does not answer; `make setup` installs it")
+    run, registry = tmp_path_factory.mktemp("run"), free_port()
+    common = {
+        **os.environ,
+        "PYTHON": sys.executable,
+        "OODIDA_RUN": str(run),
+        "OODIDA_HEALTH_INTERVAL": "1s",
+        "OODIDA_BROKER_PORT": str(port),
+        "OODIDA_REGISTRY_PORT": str(registry),
+        "OODIDA_REGISTRY": f"127.0.0.1:{registry}",
+        "OODIDA_VEHICLE": f"{PROJECT}-car",
+        "OODIDA_BROKER_URL": "",
+    }
+    own = {
+        "cloud": {"COMPOSE_PROJECT_NAME": f"{PROJECT}-cloud"},
+        "vehicle": {
+            "COMPOSE_PROJECT_NAME": f"{PROJECT}-car",
+            "OODIDA_BROKER_URL": "mqtt://broker:1883",
+            "OODIDA_NETWORK": f"{PROJECT}-cloud_outside",
+        },
+    }
+
+    def deploy(verb: str, what: str, *more: str) -> str:
+        done = subprocess.run(
+            [ROOT / "compose" / "deploy.sh", verb, what, *more],
+            env={**common, **own[what]},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    try:
+        yield deploy
+    finally:
+        for what in ("vehicle", "cloud"):
+            if (run / f"{what}.env").exists():
+                deploy("down", what, "--volumes", "--timeout", "5")
+
+
+def left(client: docker.DockerClient) -> list[str]:
+    """Whatever of this test the engine still has."""
+    label = "com.docker.compose.project"
+    found = [
+        thing
+        for kind in (client.containers.list(all=True), client.networks.list())
+        for thing in kind
+        if str((thing.attrs.get("Labels") or {}).get(label, "")).startswith(PROJECT)
+        or PROJECT in str(thing.name)
+    ]
+    volumes = [volume for volume in client.volumes.list() if volume.name.startswith(PROJECT)]
+    return [str(thing.name) for thing in [*found, *volumes]]
+
+
+def assignment() -> oodida.Assignment:
+    return oodida.Assignment(
+        vehicles=oodida.Select.ids(f"{PROJECT}-car"),
+        onboard=TEN_SAMPLES,
+        offboard=oodida.Offboard("custom", module="doubled"),
+        iterations=2,
+        deadline_s=30,
+    )
+
+
+@pytest.mark.timeout(420)  # on a machine that is new, images are built first
+def test_a_cloud_and_a_vehicle_that_lose_an_orchestrator_and_a_worker(
+    deploy: Deploy, port: int, tmp_path: Path
+) -> None:
+    deploy("up", "cloud")
+    deploy("up", "vehicle")
+    client = docker.from_env()
+    with oodida.connect(f"mqtt://127.0.0.1:{port}", user="ada") as fleet:
+        assert until(lambda: any(v.online for v in fleet.vehicles()))
+        source = tmp_path / "doubled.py"
+        source.write_text(DOUBLED)
+        fleet.deploy(source, name="doubled", to="cloud")
+        assert len(fleet.submit(assignment()).result()) == 1
+
+        for part in ("orchestrator-1", "worker-1"):
+            client.containers.get(f"{PROJECT}-cloud-{part}-1").kill()
+        # Those that are left do all of it; nobody waits for the dead ones to come back.
+        assert len(fleet.submit(assignment()).result()) == 1
+
+    secret = (tmp_path.parent).glob("run*/secrets/store_password")
+    password = next(iter(secret)).read_text().strip()
+    for container in client.containers.list(filters={"name": PROJECT}):
+        assert password not in str(container.attrs)
+        assert password not in str(container.top())
+    kept = deploy("down", "cloud", "--timeout", "5")
+    assert "volumes are kept" in kept
+    assert f"{PROJECT}-cloud_postgres" in left(client)
+    deploy("down", "vehicle", "--volumes", "--timeout", "5")
+    deploy("down", "cloud", "--volumes", "--timeout", "5")
+    assert until(lambda: left(client) == []), left(client)
+    client.close()

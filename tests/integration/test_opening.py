@@ -1,0 +1,62 @@
+"""Opening the store: several at once, the password's file, and what is said when it fails."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+from orchestrator.store import figures
+from orchestrator.store.opening import open_store
+from protocol.errors import SetupError
+
+
+def test_several_that_open_an_empty_store_at_once_migrate_it_once(postgres_database: str) -> None:
+    def once(_: int) -> bool:
+        database = open_store(postgres_database)
+        try:
+            return figures.answers(database)
+        finally:
+            database.close()
+
+    with ThreadPoolExecutor(4) as together:
+        assert list(together.map(once, range(4))) == [True] * 4
+
+
+def test_the_password_comes_from_a_file(postgres_database: str, tmp_path: Path) -> None:
+    url = make_url(postgres_database)
+    file = tmp_path / "password"
+    file.write_text(f"{url.password}\n")
+    bare = url.set(password=None).render_as_string(hide_password=False)
+    database = open_store(bare, file)
+    assert figures.answers(database)
+    database.close()
+
+    file.write_text("something-else\n")
+    with pytest.raises(SetupError, match="authentication failed") as problem:
+        open_store(bare, file)
+    assert "something-else" not in str(problem.value)
+    with pytest.raises(SetupError, match="cannot be read"):
+        open_store(bare, tmp_path / "missing")
+
+
+def test_a_store_that_is_not_there_is_one_clear_line() -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "orchestrator",
+            "--store=postgresql+psycopg://x:secret@127.0.0.1:1/x",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("setup_error: the store at postgresql+psycopg://x:***@127.0.0.1")
+    assert "secret" not in done.stderr
+    assert "Traceback" not in done.stderr
