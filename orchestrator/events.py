@@ -76,6 +76,7 @@ def of_iteration(turn: Turn, iteration: IterationRow) -> IterationEvent:
         value=load(iteration.value) if iteration.value is not None else None,
         results=sorted(results, key=lambda result: result.vehicle),
         participation=participation,
+        removed=iteration.done and iteration.value is None,
     )
 
 

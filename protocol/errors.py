@@ -173,6 +173,12 @@ class NotHalted(BadRequest):
     code = "not_halted"
 
 
+class ValueRemoved(OodidaError):
+    """The value is older than what this cloud keeps; who took part can still be asked."""
+
+    code = "value_removed"
+
+
 class LinkError(OodidaError):
     """The broker cannot be reached or refused what was sent."""
 

@@ -32,6 +32,7 @@ from protocol.errors import (
     OodidaError,
     RequestTimeout,
     SetupError,
+    ValueRemoved,
 )
 from protocol.messages import Change, EnvironmentInfo, VehicleInfo
 from protocol.participation import Participation
@@ -71,6 +72,7 @@ __all__ = [
     "SetupError",
     "Standing",
     "Usage",
+    "ValueRemoved",
     "VehicleInfo",
     "__version__",
     "connect",

@@ -20,6 +20,7 @@ from protocol.errors import (
     BadRequest,
     LinkError,
     RequestTimeout,
+    ValueRemoved,
     from_code,
 )
 from protocol.lifecycle import AssignmentState
@@ -69,13 +70,15 @@ class Iteration:
     """One finished round.
 
     ``results`` holds the answers: those that were combined (outcome "value"), and failures.
-    ``participation`` says of every targeted vehicle whether it is in, and why not.
+    ``participation`` says of every targeted vehicle whether it is in, and why not. ``removed``: it
+    is older than what the cloud keeps, and value and results are gone.
     """
 
     number: int
     value: Value
     results: list[Result]
     participation: Mapping[str, Participation]
+    removed: bool = False
 
 
 class Run:
@@ -140,7 +143,8 @@ class Run:
 
         Raises AssignmentFailed with the reason if it failed (its ``participation`` says why each
         vehicle is missing), AssignmentCancelled if it was cancelled, AssignmentHalted if it waits
-        for a repair, and RequestTimeout if it has not ended within ``timeout_s``.
+        for a repair, ValueRemoved if the cloud keeps its value no more, and RequestTimeout if it
+        has not ended within ``timeout_s``.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
         number = len(self._iterations) + 1
@@ -157,7 +161,13 @@ class Run:
             raise error
         if end.state is AssignmentState.CANCELLED:
             raise AssignmentCancelled
-        return self._iterations[-1].value
+        last = self._iterations[-1]
+        if last.removed:
+            raise ValueRemoved(
+                f"the value of iteration {last.number} of {self.id} is older than what this cloud "
+                "keeps; `run.participation()` still tells who took part"
+            )
+        return last.value
 
     def cancel(self) -> None:
         """End the assignment: vehicles stop what they do for it. No harm if it has ended."""
@@ -353,4 +363,5 @@ def _iteration(event: IterationEvent) -> Iteration:
             for r in event.results
         ],
         participation=dict(sorted(event.participation.items())),
+        removed=event.removed,
     )

@@ -72,7 +72,11 @@ class ProgressEvent(Marked):
 
 
 class IterationEvent(Marked):
-    """An iteration is done."""
+    """An iteration is done.
+
+    ``removed``: it is older than what this cloud keeps, so that value and results are not there any
+    more; the participation is.
+    """
 
     kind: Literal["iteration"] = "iteration"
     assignment: Name
@@ -80,6 +84,7 @@ class IterationEvent(Marked):
     value: Tree = None
     results: list[Result]
     participation: dict[str, Participation]
+    removed: bool = False
 
 
 class EndEvent(Marked):

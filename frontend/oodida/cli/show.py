@@ -162,6 +162,7 @@ def iteration(made: Iteration) -> dict[str, Any]:
         "value": plain(made.value),
         "results": [plain(vars(result)) for result in made.results],
         "participation": plain(dict(made.participation)),
+        "removed": made.removed,
     }
 
 
@@ -178,7 +179,7 @@ def iteration_line(made: Iteration) -> Text:
     included = sum(p.status == "included" for p in made.participation.values())
     line = Text.assemble(
         (f"{made.number:>4}  ", "bold"),
-        text(made.value, 60),
+        text("removed: it is older than what the cloud keeps" if made.removed else made.value, 60),
         (f"   {included} of {len(made.participation)} vehicles   code {code}", "dim"),
     )
     for vehicle, why in made.participation.items():
