@@ -10,6 +10,7 @@ import pytest
 from edge_runtime import metrics as edge
 from orchestrator import metrics as cloud
 from protocol.metrics import Counter, Gauge, Histogram, Instrument, Wsgi, gather, reading
+from tests.conftest import ROOT
 
 ALL = [*cloud.INSTRUMENTS, *edge.INSTRUMENTS]
 
@@ -75,3 +76,16 @@ def test_names_are_as_the_ecosystem_writes_them(instrument: Instrument) -> None:
 
 def test_no_name_is_given_twice() -> None:
     assert len({instrument.name for instrument in ALL}) == len(ALL)
+
+
+@pytest.mark.parametrize("instrument", ALL, ids=lambda instrument: instrument.name)
+def test_the_reference_has_each_as_it_is(instrument: Instrument) -> None:
+    labels = ", ".join(f"`{label}`" for label in instrument.labels) or "–"  # noqa: RUF001
+    row = f"| `{instrument.name}` | {instrument.kind} | {labels} | {instrument.text} |"
+    assert row in (ROOT / "docs" / "reference" / "metrics.md").read_text().splitlines()
+
+
+def test_the_reference_has_no_other() -> None:
+    told = (ROOT / "docs" / "reference" / "metrics.md").read_text()
+    named = set(re.findall(r"^\| `(oodida_[a-z_]+)`", told, re.MULTILINE))
+    assert named == {instrument.name for instrument in ALL}
