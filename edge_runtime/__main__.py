@@ -18,6 +18,7 @@ from edge_runtime.agent import Agent, Settings
 from edge_runtime.environments.keeper import KEEP_DAYS, Keeper
 from edge_runtime.environments.pip import Source
 from edge_runtime.environments.workshop import Workshop
+from edge_runtime.reporter import Bounds
 from edge_runtime.sandbox import Limits, PoolSettings, Sandbox
 from edge_runtime.signals import open_source
 from protocol import limits
@@ -62,6 +63,14 @@ def _limit(text: str) -> tuple[str, float]:
     raise argparse.ArgumentTypeError(message)
 
 
+def _positive(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        number = float(text)
+        if 0 < number < 1e6:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+
+
 def _name(text: str) -> str:
     if not is_name(text):
         raise argparse.ArgumentTypeError(
@@ -90,7 +99,8 @@ def parser() -> argparse.ArgumentParser:
         "--state",
         type=Path,
         default=None,
-        help="folder for modules and counters (default: ./state/NAME)",
+        help="folder for the journal, of what must survive a power cut, and for modules "
+        "(default: ./state/NAME)",
     )
     made.add_argument(
         "--recording",
@@ -155,6 +165,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--calls", type=int, default=4, help="containers at a time (default: %(default)s)"
     )
+    made.add_argument(
+        "--outbox-mb", type=_positive, default=64.0, metavar="N",
+        help="megabytes of reports that wait for the cloud's receipt at most; beyond it progress "
+        "goes first, then states of modules, then results, the oldest first (default: %(default)g)",
+    )  # fmt: skip
+    made.add_argument(
+        "--outbox-days", type=_positive, default=7.0, metavar="DAYS",
+        help="how old such a report may become (default: %(default)g)",
+    )  # fmt: skip
     add_options(made)
     made.add_argument("--stop-on-eof", action="store_true", help="stop when standard input ends")
     return made
@@ -216,6 +235,7 @@ def main() -> None:
         attributes=dict(options.attribute),
         calls=options.calls,
         rules=rules,
+        outbox=Bounds(size=int(options.outbox_mb * 2**20), days=options.outbox_days),
     )
     try:
         agent = Agent(settings, source, sandbox, keeper, workshop)

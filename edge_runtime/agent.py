@@ -19,7 +19,7 @@ from edge_runtime.clock import Clock
 from edge_runtime.environments.port import AnyKeeper
 from edge_runtime.environments.workshop import Workshop
 from edge_runtime.installer import Installer
-from edge_runtime.journal import SEEN_DAYS, Journal, JournalFull, StoredOrder
+from edge_runtime.journal import SEEN_DAYS, EdgeJournal, Journal, JournalFull, StoredOrder
 from edge_runtime.modules import ModuleStore
 from edge_runtime.reporter import Bounds, Reporter
 from edge_runtime.runner import Runner
@@ -65,6 +65,10 @@ SESSION_EXPIRY_S: Final = {"vehicles": 24 * 3600, "workers": 0}
 #: before are in the journal.
 REMEMBERED: Final = 10_000
 JOURNAL: Final = "journal.db"
+#: How often a journal that cannot be read is tried again, in seconds.
+RECALL_S: Final = 5.0
+#: How many connections are counted ahead of what the journal holds.
+SESSIONS_AHEAD: Final = 16
 
 
 @dataclass(frozen=True)
@@ -128,8 +132,8 @@ class Agent:
         )
         self._modules.missing = lambda user, name: self._start("ask", self._ask(user, name))
         self._installer.on_environment(lambda: self._start("presence", self._announce()))
-        self._session = _SessionCounter(settings.folder / "session")
-        self._stopping = False
+        self._session = _SessionCounter(self._journal)
+        self._stopping = self._recalled = False
         self._running: dict[str, set[asyncio.Task[None]]] = {}
         self._seen: set[tuple[str, int]] = set()
         self._link = Link(
@@ -161,7 +165,7 @@ class Agent:
         """
         self._ready = ready
         try:
-            await self._resume()
+            self._recall()
             async with self._link, asyncio.TaskGroup() as group:
                 group.create_task(self._reporter.run(self._link), name="reporter")
                 sweeping = self._environments.sweep(self._in_use, self._sandbox.remove)
@@ -173,14 +177,34 @@ class Agent:
                         await self._handle(await self._link.receive())
                 finally:
                     await self._stop()
+                    await self._say_goodbye()
         finally:
+            await self._stop()  # it may be that there never was a connection
             await asyncio.to_thread(self._runner.close)
             if self._own_journal is not None:
                 await asyncio.to_thread(self._own_journal.close)
 
-    async def _resume(self) -> None:
+    def _recall(self) -> None:
+        """Go on where an earlier life ended. A disk that does not let us is asked again later."""
+        try:
+            self._reporter.load()
+            self._session.recall()
+            self._resume()
+            self._recalled = True
+        except JournalFull as problem:
+            # Orders are refused until then: it is not known which were carried out.
+            log.error("what an earlier life has left cannot be read: %s", problem)  # noqa: TRY400
+            self._start("recall", self._recall_later())
+
+    async def _recall_later(self) -> None:
+        await asyncio.sleep(RECALL_S)
+        self._recall()
+
+    def _resume(self) -> None:
         """Go on with the orders that were accepted, whatever ended us before they were done."""
         for stored in self._journal.orders():
+            if (stored.task, stored.attempt) in self._seen:
+                continue
             self._seen.add((stored.task, stored.attempt))
             try:
                 order = messages.decode(ORDER, stored.payload, stored.content_type)
@@ -193,8 +217,13 @@ class Agent:
                 log.info("task %s is gone on with: %.1f s are left", order.id, left)
                 self._start(order.assignment, self._task(order, left))
             else:
-                with suppress(JournalFull):
-                    await self._journal.finish(stored.task, stored.attempt, None)
+                log.info("task %s is dropped: its time is over", stored.task)
+                self._start("drop", self._drop(stored.task, stored.attempt))
+
+    async def _drop(self, task: str, attempt: int) -> None:
+        """Nobody waits for this task any more."""
+        with suppress(JournalFull):
+            await self._journal.finish(task, attempt, None)
 
     async def _look_after_journal(self) -> None:
         while True:
@@ -209,7 +238,10 @@ class Agent:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        await self._reporter.close()
         await self._environments.close()
+
+    async def _say_goodbye(self) -> None:
         with suppress(LinkError, TimeoutError):
             goodbye = Presence(online=False, session=self._session.current)
             async with asyncio.timeout(2):
@@ -315,7 +347,8 @@ class Agent:
             case CancelOrder():
                 for task in self._running.get(order.assignment, ()):
                     task.cancel()
-                self._start("end", self._end(order.assignment))
+                self._start("end", self._end(order.assignment, message))
+                return True
             case OnboardOrder() | OffboardOrder():
                 if isinstance(order, OnboardOrder) != (self._side is Side.ONBOARD):
                     log.warning("dropped an %s order: this is no place for it", order.kind)
@@ -338,8 +371,9 @@ class Agent:
 
     def _is_new(self, id_: str, attempt: int) -> bool:
         """False for an order that came before: its report is sent until it is received."""
-        if (id_, attempt) in self._seen or self._journal.has_seen(id_, attempt):
-            return False
+        with suppress(JournalFull):  # then it cannot be accepted either, and is refused
+            if (id_, attempt) in self._seen or self._journal.has_seen(id_, attempt):
+                return False
         if len(self._seen) >= REMEMBERED:
             self._seen.clear()  # the journal knows those that it could take
         self._seen.add((id_, attempt))
@@ -348,28 +382,42 @@ class Agent:
     def _send(self, report: BuildReport) -> None:
         self._start("report", self._reporter.report(report.id, report))
 
-    async def _end(self, assignment: str) -> None:
+    async def _end(self, assignment: str, message: Incoming) -> None:
         """There will be no further task of this assignment, and none is gone on with."""
         try:
             await self._journal.cancel(assignment)
         except JournalFull as problem:
             log.warning("the end of %s is not in the journal: %s", assignment, problem)
+        message.acknowledge()
         await self._runner.end(assignment)
 
+    async def _keep(self, order: StoredOrder) -> None:
+        if not self._recalled:
+            raise JournalFull
+        await self._journal.accept(order)
+
     async def _accept(self, order: OnboardOrder, message: Incoming) -> None:
-        """Keep an order, tell the broker, and carry it out."""
+        """Keep an order, tell the broker, and carry it out; without room for it, refuse it."""
         stored = StoredOrder(
             order.id, order.attempt, order.assignment, message.payload, message.content_type,
             self._clock.now(),
         )  # fmt: skip
         try:
-            await self._journal.accept(stored)
+            await self._keep(stored)
         except JournalFull as problem:
-            # It is carried out all the same: what is lost is that it outlives us.
-            log.warning("task %s is not in the journal: %s", order.id, problem)
-        finally:
+            log.warning("task %s is refused: %s", order.id, problem)
+            reason = f"the vehicle cannot keep the order: {problem.message}"
+            report = self._unfinished(order, TaskState.REJECTED, Kind.REFUSED, reason[:2000])
+            await self._reporter.report(report.id, report)
+        except asyncio.CancelledError:
+            if not self._stopping:  # its assignment has ended, which the journal hears as well
+                message.acknowledge()
+            raise
+        else:
             message.acknowledge()
-        await self._task(order, self._clock.left(stored.stamp, order.timeout_s))
+            await self._task(order, self._clock.left(stored.stamp, order.timeout_s))
+            return
+        message.acknowledge()
 
     def _start(self, key: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=f"task-{key}")
@@ -395,16 +443,17 @@ class Agent:
                 report = await self._carried_out(order, progress, left_s)
         metrics.TASKS.add((report.state if report else TaskState.TIMED_OUT).value)
         if report is None:
-            with suppress(JournalFull):
-                await self._journal.finish(order.id, order.attempt, None)
+            await self._drop(order.id, order.attempt)
             return
         metrics.TASK_SECONDS.observe(report.seconds)
         size = len(messages.encode(report)[0])
         usage = report.usage.model_copy(update={"bytes_sent": size})
         report = report.model_copy(update={"usage": usage})
+        counted = isinstance(order, OnboardOrder) and order.budget is not None
         await self._reporter.ended(
-            order.id, order.attempt, report.id, report, order.assignment, usage
-        )
+            order.id, order.attempt, report.id, report, order.assignment,
+            usage if counted else None,
+        )  # fmt: skip
 
     async def _tell(self, report: StateReport) -> None:
         """Best effort: a state that is lost does no harm."""
@@ -468,20 +517,27 @@ class Agent:
 
 
 class _SessionCounter:
-    """Counts connections over restarts, so that the death of an old session is told apart."""
+    """Counts connections over restarts, so that the death of an old session is told apart.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self.current = int(path.read_text())
-        except (OSError, ValueError):
-            self.current = 0
+    Numbers are reserved ahead in the journal: one that was used is never used again, though nobody
+    waits for the disk. Where the journal was lost, or cannot be read, the clock takes over.
+    """
+
+    def __init__(self, journal: EdgeJournal) -> None:
+        self._journal = journal
+        self.current = self._reserved = 0
+
+    def recall(self) -> None:
+        """Begin after what an earlier life has reserved. Raises JournalFull."""
+        self.current = max(self.current, self._journal.sessions())
 
     def next(self) -> int:
-        # The clock takes over where the file was lost: a number that is lower than one the cloud
-        # has seen would make every birth look like the past.
-        self.current = max(self.current + 1, int(time.time()))
-        new = self._path.with_suffix(".new")
-        new.write_text(str(self.current))
-        new.replace(self._path)
+        """The number of the next connection."""
+        # A number that is lower than one the cloud has seen would make every birth look like the
+        # past; this one is not lower than that of any life before whose journal was lost.
+        first = self._reserved == 0
+        self.current = max(self.current + 1, int(time.time()) if first else 0)
+        if self.current >= self._reserved:
+            self._reserved = self.current + SESSIONS_AHEAD
+            self._journal.reserve_sessions(self._reserved)
         return self.current

@@ -15,6 +15,12 @@ from protocol.outcome import Exceeded, Fault, Kind, Limit, Outcome
 def guarded(method: Callable[[], Any], limits: Limits) -> Outcome:
     """Run a built-in method; what it cannot compute is an outcome, not a failure of ours."""
     started, worked = time.monotonic(), time.thread_time()
+    outcome = _outcome(method, limits)
+    took = {"seconds": time.monotonic() - started, "cpu_s": time.thread_time() - worked}
+    return outcome.model_copy(update=took)
+
+
+def _outcome(method: Callable[[], Any], limits: Limits) -> Outcome:
     try:
         tree = values.pack(method(), limits.value)
     except MethodError as error:
@@ -27,12 +33,7 @@ def guarded(method: Callable[[], Any], limits: Limits) -> Outcome:
     size = len(values.encode(tree)[0])
     if size > limits.value.size:
         return _too_large(limits, size, "")
-    return Outcome(
-        kind=Kind.VALUE,
-        value=tree,
-        seconds=time.monotonic() - started,
-        cpu_s=time.thread_time() - worked,
-    )
+    return Outcome(kind=Kind.VALUE, value=tree)
 
 
 def _too_large(limits: Limits, size: int | None, reason: str) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from edge_runtime.admission import Admission
 from edge_runtime.environments.port import AnyKeeper
@@ -19,6 +19,9 @@ from protocol.messages import ModuleReport, Verdict, new_id
 from protocol.module import Module
 
 log = logging.getLogger(__name__)
+
+#: How often a module is tried again that the disk does not take, in seconds.
+TRY_AGAIN_S: Final = 5.0
 
 
 class Installer:
@@ -36,6 +39,8 @@ class Installer:
         self._modules, self._sandbox, self._admission = modules, sandbox, admission
         self._reporter, self._environments, self._start = reporter, environments, start
         self._changed: Callable[[], None] = lambda: None
+        #: The generations that wait for room on the disk.
+        self._later: dict[tuple[str, str], int] = {}
 
     def on_environment(self, changed: Callable[[], None]) -> None:
         """Call this when there is one environment more."""
@@ -46,13 +51,27 @@ class Installer:
         self._start(f"module-{module.name}", self._take(module))
 
     async def _take(self, module: Module) -> None:
-        try:
-            await self._admit(module)
-        except OodidaError as problem:
-            self._refuse(module, problem.message)
-        except Exception as bug:  # one module must not take the others along
-            log.exception("the module %s could not be taken in", module.name)
-            self._refuse(module, f"it could not be taken in: {type(bug).__name__}")
+        key = (module.user_id, module.name)
+        while True:
+            try:
+                await self._admit(module)
+            except OodidaError as problem:
+                self._refuse(module, problem.message)
+            except OSError as problem:  # a full disk is no fault of the module
+                log.warning("the module %s cannot be written down: %s", module.name, problem)
+                if self._later.get(key) != module.generation:
+                    self._later[key] = module.generation
+                    reason = f"the disk here does not take it ({problem.strerror}); tried again"
+                    self._report(module, "pending", reason)
+                await asyncio.sleep(TRY_AGAIN_S)
+                if self._later.get(key) == module.generation:
+                    continue
+                return  # another generation has come meanwhile
+            except Exception as bug:  # one module must not take the others along
+                log.exception("the module %s could not be taken in", module.name)
+                self._refuse(module, f"it could not be taken in: {type(bug).__name__}")
+            self._later.pop(key, None)
+            return
 
     async def _admit(self, module: Module) -> None:
         # In a thread: a hostile source of the largest size takes long to look through.

@@ -22,6 +22,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from edge_runtime import metrics
 from edge_runtime.clock import Stamp
 from edge_runtime.statements import (
     ACCOUNT,
@@ -31,6 +32,7 @@ from edge_runtime.statements import (
     ORDER,
     REPORT,
     SEEN,
+    SESSION,
     Statement,
     joined,
 )
@@ -42,8 +44,20 @@ log = logging.getLogger(__name__)
 VERSION: Final = 1
 #: Writes that share a commit at most: bounds how long one holds the others up.
 BATCH: Final = 2000
-#: How long it is remembered that an order was carried out: longer than a broker keeps it.
+#: How long it is remembered that an order was carried out: longer than a broker keeps it. Of so
+#: many it is remembered however old they seem, because a clock may have jumped; of no more than so
+#: many however young.
 SEEN_DAYS: Final = 8
+SEEN_ORDERS: Final = (10_000, 200_000)
+#: How many journals that could not be read are kept beside the one in use.
+ASIDE: Final = 2
+#: What the disk, and not the statement, is to be blamed for.
+_DISK: Final = frozenset(
+    {
+        sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM,
+    }
+)  # fmt: skip
 _SCHEMA: Final = """
 CREATE TABLE orders (
     edge TEXT, task TEXT, attempt INTEGER, assignment TEXT, payload BLOB, content_type TEXT,
@@ -61,9 +75,16 @@ CREATE TABLE seen (
 CREATE TABLE accounts (
     edge TEXT, assignment TEXT, cpu_s REAL, bytes_sent INTEGER, container_starts INTEGER,
     wall REAL, PRIMARY KEY (edge, assignment)) WITHOUT ROWID;
+CREATE TABLE sessions (edge TEXT PRIMARY KEY, upto INTEGER) WITHOUT ROWID;
 CREATE INDEX orders_of_assignment ON orders (edge, assignment);
 CREATE INDEX seen_by_time ON seen (wall);
 """
+
+
+_FORGET: Final = (
+    "DELETE FROM seen WHERE edge=?1 AND (task, attempt) IN "
+    "(SELECT task, attempt FROM seen WHERE edge=?1"
+)
 
 
 class JournalFull(OodidaError):
@@ -120,29 +141,45 @@ class Journal:
     """A journal file. `of` gives one vehicle's view; `close` waits for what is being written."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._reader = self._open()
+        self._reader: sqlite3.Connection | None = None
+        self._writer: sqlite3.Connection | None = None
 
     def of(self, edge: str) -> EdgeJournal:
         """The part of one vehicle or worker."""
         return EdgeJournal(self, edge)
 
     def _open(self) -> sqlite3.Connection:
+        """A connection; what cannot be read is put aside first. Raises sqlite3.Error, OSError."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             return self._connect()
-        except sqlite3.DatabaseError as problem:
-            if isinstance(problem, sqlite3.OperationalError) and not _damaged(problem):
-                raise JournalFull(f"{self.path} cannot be opened: {problem}") from None
-            aside = self.path.with_suffix(f".damaged-{int(time.time())}")
-            log.error("the journal cannot be read (%s): it is put aside as %s", problem, aside.name)  # noqa: TRY400
-            for end in ("", "-wal", "-shm"):
-                with contextlib.suppress(FileNotFoundError):
-                    Path(f"{self.path}{end}").rename(f"{aside}{end}")
+        except sqlite3.Error as problem:
+            if not _damaged(problem):
+                raise
+            self._put_aside(problem)
             return self._connect()
+
+    def _put_aside(self, problem: sqlite3.Error) -> None:
+        """Make room for a new file: this one is damaged, or of a later release."""
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.close()
+        self._reader = self._writer = None
+        aside = self.path.with_suffix(f".aside-{time.time_ns()}")
+        log.error("the journal cannot be read (%s): it is put aside as %s", problem, aside.name)
+        metrics.ASIDE.add()
+        for end in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                Path(f"{self.path}{end}").rename(f"{aside}{end}")
+        found = sorted(self.path.parent.glob(f"{self.path.stem}.aside-*[0-9]"))
+        for old in found[:-ASIDE]:
+            for end in ("", "-wal", "-shm"):
+                Path(f"{old}{end}").unlink(missing_ok=True)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
@@ -152,15 +189,24 @@ class Journal:
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA journal_size_limit=4194304")
             _bring_up_to_date(connection)
+            if self._reader is None and self._writer is None:
+                _examine(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
     def read(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        """What is committed. Short: it is read in the caller's thread."""
+        """What is committed. Short: it is read in the caller's thread. Raises JournalFull."""
         with self._lock:
-            return self._reader.execute(query, values).fetchall()
+            try:
+                if self._reader is None:
+                    self._reader = self._open()
+                return self._reader.execute(query, values).fetchall()
+            except (sqlite3.Error, OSError) as problem:
+                if isinstance(problem, sqlite3.Error) and _damaged(problem):
+                    self._put(_Write((), None))  # the writer puts it aside
+                raise JournalFull(f"the journal: {problem}") from None
 
     def write(self, *statements: Statement) -> Future[None]:
         """Commit these together; the future is done when they are on the disk."""
@@ -173,10 +219,13 @@ class Journal:
         self._put(_Write(statements, None))
 
     async def commit(self, *statements: Statement) -> None:
-        """Commit these together, and return when they are on the disk."""
+        """Commit these together, and return when they are on the disk.
+
+        They are committed even if the caller gives up. Raises JournalFull.
+        """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._put(_Write(statements, done))
-        await done
+        await asyncio.shield(done)
 
     def _put(self, write: _Write) -> None:
         if self._thread is None:
@@ -191,44 +240,75 @@ class Journal:
             self._thread.join()
             self._thread = None
         with self._lock:
-            self._reader.close()
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
 
     def _run(self) -> None:
-        connection = None
         last = False
         while not last:
-            batch: list[_Write] = []
-            item = self._queue.get()
-            while True:
-                if item is None:
-                    last = True
-                    break
-                if item.begins():
-                    batch.append(item)
-                if len(batch) >= BATCH or self._queue.empty():
-                    break
-                item = self._queue.get()
+            batch, last = self._batch()
             try:
-                if connection is None:
-                    connection = self._connect()
-                self._commit(connection, batch)
-            except sqlite3.Error as problem:
+                self._carry_out(batch)
+            except Exception as problem:  # noqa: BLE001 - the thread must outlive whatever comes
                 log.warning("the journal cannot be written: %s", problem)
-                if connection is not None:
-                    with contextlib.suppress(sqlite3.Error):
-                        connection.execute("ROLLBACK")
+                metrics.UNWRITTEN.add(by=len(batch))
                 _settle(batch, str(problem))
-        if connection is not None:
-            connection.close()
+        with self._lock:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+
+    def _batch(self) -> tuple[list[_Write], bool]:
+        """What is asked for by now, at least one; and whether it is the last."""
+        batch: list[_Write] = []
+        item = self._queue.get()
+        while item is not None:
+            if item.begins():
+                batch.append(item)
+            if len(batch) >= BATCH or self._queue.empty():
+                return batch, False
+            item = self._queue.get()
+        return batch, True
+
+    def _carry_out(self, batch: Sequence[_Write]) -> None:
+        """Commit a batch and tell its callers. Raises what keeps all of it from being committed."""
+        with self._lock:
+            if self._writer is None:
+                self._writer = self._open()
+            writer = self._writer
+        try:
+            self._commit(writer, batch)
+        except Exception as problem:
+            with contextlib.suppress(sqlite3.Error):
+                writer.execute("ROLLBACK")
+            if isinstance(problem, sqlite3.Error) and _damaged(problem):
+                with self._lock:
+                    self._put_aside(problem)
+                    self._writer = writer = self._open()
+                self._commit(writer, batch)
+            elif len(batch) == 1 or _of_the_disk(problem):
+                raise
+            else:  # one of them is to blame, which must not take the others along
+                self._one_by_one(batch)
+
+    def _one_by_one(self, batch: Sequence[_Write]) -> None:
+        for write in batch:
+            try:
+                self._carry_out([write])
+            except Exception as problem:
+                log.exception("something cannot be kept in the journal")
+                _settle([write], str(problem))
 
     @staticmethod
-    def _commit(connection: sqlite3.Connection, batch: Iterable[_Write]) -> None:
-        written = list(batch)
+    def _commit(connection: sqlite3.Connection, batch: Sequence[_Write]) -> None:
         connection.execute("BEGIN IMMEDIATE")
-        for statement, values in joined(s for write in written for s in write.statements):
+        for statement, values in joined(s for write in batch for s in write.statements):
             connection.execute(statement, values)
+        if not any(write.statements for write in batch):  # nobody's write, but somebody's doubt
+            _examine(connection)
         connection.execute("COMMIT")
-        _settle(written, None)
+        _settle(batch, None)
 
 
 def _settle(batch: Iterable[_Write], problem: str | None) -> None:
@@ -259,13 +339,34 @@ def _tell(futures: Iterable[Future[None] | asyncio.Future[None]], problem: str |
 def _bring_up_to_date(connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
-        raise sqlite3.DatabaseError(f"version {version} is of a later release")
+        raise _Unreadable(f"version {version} is of a later release")
     if version == 0:
         connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version={VERSION};COMMIT;")
 
 
-def _damaged(problem: sqlite3.OperationalError) -> bool:
-    return problem.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+class _Unreadable(sqlite3.DatabaseError):
+    """The file is whole for SQLite, and not for us."""
+
+
+def _examine(connection: sqlite3.Connection) -> None:
+    """Raise _Unreadable if the file is damaged."""
+    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise _Unreadable(found)
+
+
+def _code(problem: Exception) -> int:
+    """SQLite's primary code of an error; 0 if it is none of SQLite's."""
+    return int(getattr(problem, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _damaged(problem: sqlite3.Error) -> bool:
+    codes = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return isinstance(problem, _Unreadable) or _code(problem) in codes
+
+
+def _of_the_disk(problem: Exception) -> bool:
+    return isinstance(problem, OSError) or _code(problem) in _DISK
 
 
 class EdgeJournal:
@@ -373,13 +474,20 @@ class EdgeJournal:
         """Keep a report until its receipt. Raises JournalFull."""
         await self._write(self._report(report))
 
-    def reports(self) -> list[StoredReport]:
-        """What has no receipt, in the order in which it goes out."""
+    def reports(self) -> list[tuple[StoredReport, int]]:
+        """What has no receipt, in the order in which it goes out: without payload, and its size."""
         rows = self._journal.read(
-            "SELECT id, priority, wall, payload, content_type FROM reports WHERE edge=? "
+            "SELECT id, priority, wall, content_type, length(payload) FROM reports WHERE edge=? "
             "ORDER BY priority, rowid", (self._edge,),
         )  # fmt: skip
-        return [StoredReport(*row) for row in rows]
+        return [(StoredReport(a, b, c, b"", d), size) for a, b, c, d, size in rows]
+
+    def payload(self, id_: str) -> bytes | None:
+        """A report as it travels; None if it is not here."""
+        rows = self._journal.read(
+            "SELECT payload FROM reports WHERE edge=? AND id=?", (self._edge, id_)
+        )
+        return bytes(rows[0][0]) if rows else None
 
     def received(self, ids: Sequence[str]) -> None:
         """The cloud has committed these reports, or they are given up. Nobody waits for it."""
@@ -401,6 +509,10 @@ class EdgeJournal:
         cpu_s, bytes_sent, starts = rows[0]
         return Usage(cpu_s=cpu_s, bytes_sent=bytes_sent, container_starts=starts)
 
+    def charge(self, assignment: str, usage: Usage) -> None:
+        """Something was used for which there is no report. Nobody waits for it."""
+        self._journal.post(self._account(assignment, usage))
+
     def _account(self, assignment: str, usage: Usage) -> Statement:
         spent = (usage.cpu_s, usage.bytes_sent, usage.container_starts)
         return ACCOUNT, (self._edge, assignment, *spent, time.time())
@@ -409,10 +521,29 @@ class EdgeJournal:
 
     async def forget_old(self, before: float) -> None:
         """Forget which orders were carried out, and what they used, before a time."""
+        least, most = SEEN_ORDERS
         await self._write(
-            ("DELETE FROM seen WHERE wall<? AND edge=?", (before, self._edge)),
+            (
+                f"{_FORGET} AND wall<?3 ORDER BY wall DESC LIMIT -1 OFFSET ?2)",
+                (self._edge, least, before),
+            ),
+            (
+                f"{_FORGET} ORDER BY wall DESC LIMIT -1 OFFSET ?2)",
+                (self._edge, most),
+            ),
             ("DELETE FROM accounts WHERE wall<? AND edge=?", (before, self._edge)),
         )
+
+    # --- sessions ---------------------------------------------------------------------------------
+
+    def sessions(self) -> int:
+        """Up to which number connections were counted; 0 if none was."""
+        rows = self._journal.read("SELECT upto FROM sessions WHERE edge=?", (self._edge,))
+        return int(rows[0][0]) if rows else 0
+
+    def reserve_sessions(self, upto: int) -> None:
+        """Connections will be counted up to here. Nobody waits for it."""
+        self._journal.post((SESSION, (self._edge, upto)))
 
     async def _write(self, *statements: Statement) -> None:
         await self._journal.commit(*statements)

@@ -39,6 +39,12 @@ DROPPED: Final = Counter(
     "oodida_edge_reports_dropped_total",
     "Reports that were given up without a receipt: too many, or too old.",
 )
+ASIDE: Final = Counter(
+    "oodida_edge_journals_put_aside_total", "Journals that could not be read, and were replaced."
+)
+UNWRITTEN: Final = Counter(
+    "oodida_edge_journal_failures_total", "What the journal could not take: the disk was full."
+)
 RUNNING: Final = Gauge("oodida_edge_tasks_running", "Tasks that are being worked on.")
 STATE_BYTES: Final = Gauge(
     "oodida_edge_state_bytes",
@@ -53,5 +59,5 @@ POOL_WANTED: Final = Gauge(
 )
 INSTRUMENTS: Final[tuple[Instrument, ...]] = (
     ORDERS, REFUSED, TASKS, TASK_SECONDS, CALLS, CALL_SECONDS, CONNECTED, CONNECTIONS, UNSENT,
-    DROPPED, RUNNING, STATE_BYTES, POOL_IDLE, POOL_WANTED,
+    DROPPED, ASIDE, UNWRITTEN, RUNNING, STATE_BYTES, POOL_IDLE, POOL_WANTED,
 )  # fmt: skip

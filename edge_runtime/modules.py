@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: Between user and module name in a file's name. No name holds it, so no two files can meet.
 SEPARATOR: Final = "@"
+#: How the name of a file ends that says why a module was refused.
+REFUSED: Final = ".refused"
 #: How often it is noted that a module is used, in seconds.
 TOUCH_S: Final = 3600.0
 
@@ -29,7 +31,8 @@ class ModuleStore:
     """The current modules of one side, kept in a folder.
 
     Each is two files, ``{user}@{name}.py`` with the analyst's source as it came, and a ``.json``
-    with its generation, environment and digest. What is in the folder at the start is taken over.
+    with its generation, environment and digest; ``.refused`` says of one that came why it cannot be
+    run here. What is in the folder at the start is taken over.
     """
 
     def __init__(self, folder: Path, side: Side) -> None:
@@ -44,6 +47,8 @@ class ModuleStore:
             module = self._read(path)
             if module is not None:
                 self._modules[module.user_id, module.name] = module
+        for path in folder.glob(f"*{SEPARATOR}*{REFUSED}"):
+            self._read_refusal(path)
 
     def get(self, user: str, name: str) -> Module | None:
         """The newest generation, if there is any."""
@@ -84,6 +89,10 @@ class ModuleStore:
         if newest != module:
             self._write(module)
             self._modules[module.user_id, module.name] = module
+            refused, _ = self._refused.get((module.user_id, module.name), (0, ""))
+            if refused <= module.generation:
+                self._refused.pop((module.user_id, module.name), None)
+                self._refusal(module.user_id, module.name).unlink(missing_ok=True)
             self._wake()
         return True
 
@@ -92,6 +101,9 @@ class ModuleStore:
         before, _ = self._refused.get((module.user_id, module.name), (0, ""))
         if module.generation >= before:
             self._refused[module.user_id, module.name] = (module.generation, reason)
+            facts = {"generation": module.generation, "reason": reason}
+            with contextlib.suppress(OSError):  # it is known as long as we live
+                _replace(self._refusal(module.user_id, module.name), json.dumps(facts).encode())
             self._wake()
 
     async def wait(self, user: str, name: str, generation: int) -> Module:
@@ -120,6 +132,17 @@ class ModuleStore:
         """Where a module's source lies."""
         return self._folder / f"{user}{SEPARATOR}{name}.py"
 
+    def _refusal(self, user: str, name: str) -> Path:
+        return self._folder / f"{user}{SEPARATOR}{name}{REFUSED}"
+
+    def _read_refusal(self, path: Path) -> None:
+        user, _, name = path.name.removesuffix(REFUSED).partition(SEPARATOR)
+        try:
+            facts = json.loads(path.read_bytes())
+            self._refused[user, name] = (int(facts["generation"]), str(facts["reason"]))
+        except (OSError, ValueError, TypeError, KeyError) as problem:
+            log.warning("%s is not taken over: %s", path.name, problem)
+
     def _write(self, module: Module) -> None:
         path = self.path(module.user_id, module.name)
         facts = module.model_dump(mode="json", exclude={"source"})
@@ -142,8 +165,17 @@ class ModuleStore:
 def _replace(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     new = path.with_name(f".{path.name}.new")
-    with new.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with new.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        new.unlink(missing_ok=True)  # what was written of it takes room that there is not
+        raise
     new.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)  # the new name, too, has to outlive a power cut
+    finally:
+        os.close(folder)

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -17,15 +18,24 @@ from protocol import messages
 from protocol.account import Usage
 from protocol.errors import LinkError
 from protocol.link import Link, Outgoing
-from protocol.messages import ModuleReport
+from protocol.messages import BuildReport, ModuleReport
 
 log = logging.getLogger(__name__)
 
 #: After how long without a receipt a report is sent again, in seconds: a little, then more.
 RESEND_S: Final = (5.0, 60.0)
+#: How often it is tried again to write down what a full disk did not take, in seconds.
+KEEP_AGAIN_S: Final = 5.0
+#: Bytes of reports that are held in memory as well; the others are read when they go out.
+HELD: Final = 4 * 2**20
+#: Bytes of reports that a full disk leaves in memory alone.
+UNKEPT: Final = 16 * 2**20
+#: Reports that go out together, and are in memory for it, at most.
+TOGETHER: Final = 64
 #: What goes out first, and stays longest where room is short.
 RESULT: Final = 0
-STATE: Final = 1
+MODULE: Final = 1
+PROGRESS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -36,31 +46,87 @@ class Bounds:
     days: float = 7.0
 
 
+class Ended(NamedTuple):
+    """The task whose end a report tells, and what it used; None where nobody keeps count."""
+
+    task: str
+    attempt: int
+    assignment: str
+    usage: Usage | None
+
+
 @dataclass
 class _Waiting:
-    report: StoredReport
+    """A report without a receipt. ``payload`` is None where only the journal holds it."""
+
+    id: str
+    priority: int
+    wall: float
+    size: int
+    content_type: str
+    payload: bytes | None
     kept: bool  # it is in the journal
+    ended: Ended | None = None
     due: float = 0.0
     pause: float = RESEND_S[0]
 
+    def stored(self) -> StoredReport:
+        return StoredReport(
+            self.id, self.priority, self.wall, self.payload or b"", self.content_type
+        )
 
-def excess(waiting: Iterable[StoredReport], bounds: Bounds, now: float) -> list[StoredReport]:
+
+class Entry(Protocol):
+    """What is asked of a report to find what has to go."""
+
+    @property
+    def priority(self) -> int:
+        """The lower, the longer it stays."""
+        ...
+
+    @property
+    def wall(self) -> float:
+        """When it was made, in seconds since 1970."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        ...
+
+
+E = TypeVar("E", bound=Entry)
+
+
+def excess(waiting: Iterable[E], bounds: Bounds, now: float) -> list[E]:
     """What has to go, so that the rest is within bounds. Pure; ``now`` is wall time.
 
-    First whatever is too old. Then, until the rest fits: states before results, and of each the
-    oldest first, because the iteration that a result was for is over soonest.
+    First whatever is too old. Then, until the rest fits: progress, then states of modules, then
+    results, and of each the oldest first, because the iteration that a result was for is over
+    soonest.
     """
-    listed = list(waiting)
     oldest = now - bounds.days * 86_400
-    gone = [r for r in listed if r.wall < oldest]
-    left = sorted((r for r in listed if r.wall >= oldest), key=lambda r: (-r.priority, r.wall))
-    size = sum(len(r.payload) for r in left)
-    for report in left:
+    gone: list[E] = []
+    left: list[E] = []
+    for entry in waiting:
+        (gone if entry.wall < oldest else left).append(entry)
+    left.sort(key=lambda r: (-r.priority, r.wall))
+    size = sum(r.size for r in left)
+    for entry in left:
         if size <= bounds.size:
             break
-        gone.append(report)
-        size -= len(report.payload)
+        gone.append(entry)
+        size -= entry.size
     return gone
+
+
+def priority_of(report: BaseModel) -> int:
+    """How important a report is; the lowest number goes out first."""
+    if isinstance(report, ModuleReport):
+        return PROGRESS if report.state == "pending" else MODULE
+    if isinstance(report, BuildReport) and report.state == "building":
+        return PROGRESS
+    return RESULT
 
 
 class Reporter:
@@ -69,65 +135,110 @@ class Reporter:
     def __init__(self, topic: str, journal: EdgeJournal, bounds: Bounds | None = None) -> None:
         self._topic, self._journal = topic, journal
         self._bounds = bounds or Bounds()
-        self._waiting = {r.id: _Waiting(r, kept=True) for r in journal.reports()}
-        self._size = sum(len(w.report.payload) for w in self._waiting.values())
+        self._waiting: dict[str, _Waiting] = {}
+        self._size = self._held = 0
+        #: Tasks whose report has its receipt, and whose order could not be taken off the disk.
+        self._over: list[Ended] = []
+        self._again: asyncio.Task[None] | None = None
         self._new = asyncio.Event()
 
+    def load(self) -> None:
+        """Take up what an earlier life has left unsent. Raises JournalFull."""
+        for stored, size in self._journal.reports():
+            if stored.id not in self._waiting:
+                self._add(
+                    _Waiting(
+                        stored.id, stored.priority, stored.wall, size, stored.content_type,
+                        None, kept=True,
+                    )
+                )  # fmt: skip
+
     async def ended(
-        self, task: str, attempt: int, id_: str, report: BaseModel, assignment: str, usage: Usage
-    ) -> None:
+        self, task: str, attempt: int, id_: str, report: BaseModel, assignment: str,
+        usage: Usage | None,
+    ) -> None:  # fmt: skip
         """A task has ended: its report takes the place of its order, in one commit."""
-        stored = self._stored(id_, report, RESULT)
-        kept = True
-        try:
-            await self._journal.finish(task, attempt, stored, assignment, usage)
-        except JournalFull as problem:
-            kept = False
-            log.warning("the report of task %s is kept in memory only: %s", task, problem)
-        self._add(stored, kept=kept)
+        await self._keep(self._made(id_, report, Ended(task, attempt, assignment, usage)))
 
     async def report(self, id_: str, report: BaseModel) -> None:
         """Send a report, now and again until its receipt."""
-        stored = self._stored(id_, report, STATE if isinstance(report, ModuleReport) else RESULT)
-        kept = True
-        try:
-            await self._journal.report(stored)
-        except JournalFull as problem:
-            kept = False
-            log.warning("a report is kept in memory only: %s", problem)
-        self._add(stored, kept=kept)
+        await self._keep(self._made(id_, report, None))
 
     @staticmethod
-    def _stored(id_: str, report: BaseModel, priority: int) -> StoredReport:
+    def _made(id_: str, report: BaseModel, ended: Ended | None) -> _Waiting:
         payload, content_type = messages.encode(report)
-        return StoredReport(id_, priority, time.time(), payload, content_type)
+        return _Waiting(
+            id_, priority_of(report), time.time(), len(payload), content_type, payload,
+            kept=False, ended=ended,
+        )  # fmt: skip
 
-    def _add(self, report: StoredReport, *, kept: bool) -> None:
-        self._waiting[report.id] = _Waiting(report, kept)
-        self._size += len(report.payload)
-        if self._size > self._bounds.size:
+    async def _keep(self, waiting: _Waiting) -> None:
+        try:
+            await self._write(waiting)
+        except JournalFull as problem:
+            log.warning("a report is kept in memory only: %s", problem)
+        finally:  # what was asked of the journal is done even if our caller is cancelled
+            self._add(waiting)
+            if not waiting.kept:
+                self._soon_again()
+
+    async def _write(self, waiting: _Waiting) -> None:
+        """Have a report in the journal, with whatever it is the end of. Raises JournalFull."""
+        if waiting.ended is None:
+            await self._journal.report(waiting.stored())
+        else:
+            task, attempt, assignment, usage = waiting.ended
+            await self._journal.finish(task, attempt, waiting.stored(), assignment, usage)
+        waiting.kept, waiting.ended = True, None
+
+    def _add(self, waiting: _Waiting) -> None:
+        self._remove(waiting.id)
+        self._waiting[waiting.id] = waiting
+        self._size += waiting.size
+        if waiting.payload is not None:
+            if waiting.kept and self._held + waiting.size > HELD:
+                waiting.payload = None
+            else:
+                self._held += waiting.size
+        if self._size > self._bounds.size or self._held > HELD + UNKEPT:
             self._make_room()
         self._new.set()
 
     def _make_room(self) -> None:
-        gone = excess((w.report for w in self._waiting.values()), self._bounds, time.time())
-        for report in gone:
-            self._remove(report.id)
+        now = time.time()
+        gone = excess(self._waiting.values(), self._bounds, now)
+        if self._held > HELD + UNKEPT:  # the disk is full, and memory is not for all of it
+            unkept = [w for w in self._waiting.values() if not w.kept]
+            chosen = {w.id for w in gone}
+            gone += [
+                w for w in excess(unkept, Bounds(UNKEPT, self._bounds.days), now)
+                if w.id not in chosen
+            ]  # fmt: skip
+        for waiting in gone:
+            self._remove(waiting.id)
+            if waiting.ended is not None:
+                self._over.append(waiting.ended)
         if gone:
             metrics.DROPPED.add(by=len(gone))
             log.warning("dropped %s reports without a receipt: too many, or too old", len(gone))
-            self._journal.received([r.id for r in gone])
+            self._journal.received([w.id for w in gone])
 
-    def _remove(self, id_: str) -> bool:
+    def _remove(self, id_: str) -> _Waiting | None:
         found = self._waiting.pop(id_, None)
         if found is not None:
-            self._size -= len(found.report.payload)
-        return found is not None
+            self._size -= found.size
+            if found.payload is not None:
+                self._held -= found.size
+        return found
 
     def received(self, id_: str) -> None:
         """The cloud has it."""
-        if self._remove(id_):
+        found = self._remove(id_)
+        if found is not None:
             self._journal.received([id_])
+            if found.ended is not None:  # the order is still on the disk
+                self._over.append(found.ended)
+                self._soon_again()
 
     @property
     def unsent(self) -> int:
@@ -147,15 +258,14 @@ class Reporter:
             await link.wait_up()
             now = time.monotonic()
             due = [w for w in self._waiting.values() if w.due <= now]
-            if due:
-                due.sort(key=lambda w: w.report.priority)
-                await self._send(link, due, now)
+            due.sort(key=lambda w: w.priority)
+            for start in range(0, len(due), TOGETHER):
+                await self._send(link, due[start : start + TOGETHER], now)
             try:
                 async with asyncio.timeout(self._until_next()):
                     await self._new.wait()
             except TimeoutError:
                 self._make_room()
-                await self._keep_again()
 
     def _until_next(self) -> float | None:
         if not self._waiting:
@@ -163,23 +273,56 @@ class Reporter:
         return max(0.05, min(w.due for w in self._waiting.values()) - time.monotonic())
 
     async def _send(self, link: Link, due: list[_Waiting], now: float) -> None:
+        ids, outgoing = [], []
         for waiting in due:
+            if waiting.id not in self._waiting:
+                continue  # its receipt has come meanwhile
             # Marked before it is sent: the receipt may come before the broker's acknowledgement.
             waiting.due = now + waiting.pause
             waiting.pause = min(waiting.pause * 2, RESEND_S[1])
-        reports = [w.report for w in due]
-        problems = await link.publish_many(
-            [Outgoing(self._topic, r.payload, r.content_type) for r in reports]
-        )
-        for report, problem in zip(reports, problems, strict=True):
+            payload = self._payload(waiting)
+            if payload is not None:
+                ids.append(waiting.id)
+                outgoing.append(Outgoing(self._topic, payload, waiting.content_type))
+        for id_, problem in zip(ids, await link.publish_many(outgoing), strict=True):
             if isinstance(problem, LinkError):
-                log.info("report %s goes out later: %s", report.id, problem)
+                log.info("report %s goes out later: %s", id_, problem)
+
+    def _payload(self, waiting: _Waiting) -> bytes | None:
+        if waiting.payload is not None:
+            return waiting.payload
+        try:
+            payload = self._journal.payload(waiting.id)
+        except JournalFull as problem:
+            log.warning("report %s goes out later: %s", waiting.id, problem)
+            return None
+        if payload is None:  # the journal was damaged, and another is in its place
+            log.error("report %s is lost with the journal that it was in", waiting.id)
+            metrics.DROPPED.add()
+            self._remove(waiting.id)
+        return payload
+
+    def _soon_again(self) -> None:
+        if self._again is None or self._again.done():
+            self._again = asyncio.create_task(self._keep_again(), name="keep-again")
 
     async def _keep_again(self) -> None:
-        """What the journal could not take while the disk was full."""
-        for waiting in [w for w in self._waiting.values() if not w.kept]:
-            try:
-                await self._journal.report(waiting.report)
-            except JournalFull:
+        """Write down what the journal could not take while the disk was full."""
+        while True:
+            await asyncio.sleep(KEEP_AGAIN_S)
+            with suppress(JournalFull):
+                while self._over:
+                    task, attempt, assignment, usage = self._over[0]
+                    await self._journal.finish(task, attempt, None, assignment, usage)
+                    del self._over[0]
+                for waiting in [w for w in self._waiting.values() if not w.kept]:
+                    await self._write(waiting)
+                    if waiting.id not in self._waiting:  # its receipt came meanwhile
+                        self._journal.received([waiting.id])
                 return
-            waiting.kept = True
+
+    async def close(self) -> None:
+        """Stop trying."""
+        if self._again is not None:
+            self._again.cancel()
+            await asyncio.gather(self._again, return_exceptions=True)

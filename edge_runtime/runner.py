@@ -195,12 +195,14 @@ class Runner:
             previous=_checked(order.previous),
             labels={"task": order.id},
         )
-        limits = admitted.limits
-        if left is not None and left < limits.cpu_s:
-            limits = limits.model_copy(update={"cpu_s": max(1, math.ceil(left))})
+        cpu_s = _lowered(admitted.limits.cpu_s, left)
         outcome = await self._in_thread(
-            lambda cancelled: _kept(self._call(call, module, limits, order, cancelled), admitted)
+            lambda cancelled: _kept(
+                self._counted(call, module, admitted.limits, order, cancelled, cpu_s), admitted
+            )
         )
+        if left is not None and cpu_s < admitted.limits.cpu_s:
+            outcome = _of_budget(outcome, left)
         metrics.CALLS.add(outcome.kind.value)
         metrics.CALL_SECONDS.observe(outcome.seconds)
         return Done(outcome, module.digest, module.generation)
@@ -216,6 +218,22 @@ class Runner:
                 return guarded(builtin, limits)
         return await asyncio.get_running_loop().run_in_executor(None, guarded, builtin, limits)
 
+    def _counted(
+        self,
+        call: Call,
+        module: Module,
+        limits: Limits,
+        order: OnboardOrder | OffboardOrder,
+        cancelled: threading.Event,
+        cpu_s: int,
+    ) -> Outcome:
+        outcome = self._call(call, module, limits, order, cancelled, cpu_s)
+        if cancelled.is_set() and isinstance(order, OnboardOrder) and order.budget is not None:
+            # There is no report of it to be counted with.
+            used = Usage(cpu_s=outcome.cpu_s, container_starts=outcome.starts)
+            self._journal.charge(order.assignment, used)
+        return outcome
+
     def _call(
         self,
         call: Call,
@@ -223,12 +241,14 @@ class Runner:
         limits: Limits,
         order: OnboardOrder | OffboardOrder,
         cancelled: threading.Event,
+        cpu_s: int,
     ) -> Outcome:
         if order.isolation == "call":
-            return self._sandbox.run(call, limits, cancelled)
+            lowered = limits.model_copy(update={"cpu_s": cpu_s})
+            return self._sandbox.run(call, lowered, cancelled)
         labels = {"assignment": order.assignment}
         session = self._sessions.of(order.assignment, module, limits, labels)
-        return session.run(call, cancelled)
+        return session.run(call, cancelled, cpu_s=cpu_s)
 
     async def _window(self, task: _Task, order: OnboardOrder) -> Any:
         left_s = task.ends_at - time.monotonic()
@@ -265,6 +285,20 @@ def _over_budget(what: str, most: float, used: float) -> Outcome:
     exceeded = Exceeded(limit=Limit.BUDGET, configured=most, seen=used, unit=unit)
     reason = "the vehicle's budget for this assignment is used up"
     return Outcome(kind=Kind.LIMIT_EXCEEDED, exceeded=exceeded, reason=reason)
+
+
+def _lowered(cpu_s: int, left: float | None) -> int:
+    """The limit on a call's processor time, where a budget has so many seconds left."""
+    return cpu_s if left is None else min(cpu_s, max(1, math.ceil(left)))
+
+
+def _of_budget(outcome: Outcome, left: float) -> Outcome:
+    """How a call ended whose processor time was lowered to what its budget had left."""
+    if outcome.exceeded is None or outcome.exceeded.limit is not Limit.CPU:
+        return outcome
+    exceeded = outcome.exceeded.model_copy(update={"limit": Limit.BUDGET, "configured": left})
+    reason = f"it was what the budget of this assignment had left here. {outcome.reason}".strip()
+    return outcome.model_copy(update={"exceeded": exceeded, "reason": reason[:2000]})
 
 
 def _kept(outcome: Outcome, admitted: Admitted) -> Outcome:

@@ -22,6 +22,9 @@ ACCOUNT: Final = (
     "cpu_s=cpu_s+excluded.cpu_s, bytes_sent=bytes_sent+excluded.bytes_sent, "
     "container_starts=container_starts+excluded.container_starts, wall=excluded.wall"
 )
+SESSION: Final = (
+    "INSERT INTO sessions VALUES (?, ?) ON CONFLICT DO UPDATE SET upto=max(upto, excluded.upto)"
+)
 
 
 def _of_many(inserting: str) -> str:
@@ -41,7 +44,7 @@ def _without_many(table: str, *key: str) -> str:
 
 #: A statement -> the same for many rows.
 MANY: Final = {
-    **{statement: _of_many(statement) for statement in (SEEN, ORDER, REPORT, ACCOUNT)},
+    **{statement: _of_many(statement) for statement in (SEEN, ORDER, REPORT, ACCOUNT, SESSION)},
     NO_ORDER: _without_many("orders", "edge", "task", "attempt"),
     NO_SAMPLES: _without_many("samples", "edge", "task", "attempt"),
     NO_REPORT: _without_many("reports", "edge", "id"),

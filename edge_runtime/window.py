@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -84,7 +85,7 @@ async def collect(
     gap_s = 0.0
     pace = source.rate_hz if order.rate_hz is None else order.rate_hz
     if kept.last is not None:
-        gap_s = max(0.0, clock.passed(kept.last) - (1 / pace if pace else 0.0))
+        gap_s = clock.passed(kept.last) + (1 / pace if pace else 0.0)  # the next is still to come
         if order.gaps == "forbid":
             if pace and order.samples / pace > left_s:
                 raise Interrupted(
@@ -97,27 +98,13 @@ async def collect(
     done = kept.count
     interruptions = [*kept.interruptions, *([gap_s] if gap_s > 0 and done < order.samples else [])]
     if done < order.samples:
-        stored = 0
-
-        def taken(number: int, window: Mapping[str, array[float]]) -> None:
-            nonlocal stored
-            if done + number >= order.samples:
-                return  # the answer follows at once
-            part = StoredSamples(
-                first=done + stored,
-                stamp=clock.now(),
-                gap_s=0.0 if stored else gap_s,
-                data=pack(window, stored, number),
-            )
-            journal.keep_samples(order.id, order.attempt, part)
-            stored = number
-
+        checkpoint = _Checkpoint(journal, clock, order, done, gap_s)
         rest = await source.collect(
             names,
             first=order.first + done,
             count=order.samples - done,
             rate_hz=order.rate_hz,
-            taken=taken,
+            taken=checkpoint,
         )
         for name in names:
             kept.samples[name].extend(rest[name])
@@ -125,3 +112,37 @@ async def collect(
     if interruptions:
         gaps = Gaps(count=len(interruptions), longest_s=max(interruptions))
     return Window(kept.samples, gaps)
+
+
+class _Checkpoint:
+    """Keeps the samples of a window as they come; what the disk did not take comes with the next.
+
+    ``done`` is how many were there before, ``gap_s`` the interruption after them in seconds.
+    """
+
+    def __init__(
+        self, journal: EdgeJournal, clock: Clock, order: OnboardOrder, done: int, gap_s: float
+    ) -> None:
+        self._journal, self._clock, self._order = journal, clock, order
+        self._done, self._gap_s = done, gap_s
+        self._stored = self._asked = 0
+        self._writing: Future[None] | None = None
+
+    def __call__(self, number: int, window: Mapping[str, array[float]]) -> None:
+        """There are ``number`` samples of each signal in this window now."""
+        order = self._order
+        if self._writing is not None:
+            if not self._writing.done():
+                return  # the disk is slow: what is in now comes with what follows
+            if self._writing.exception() is None:
+                self._stored = self._asked
+        if self._done + number >= order.samples:
+            return  # the answer follows at once
+        part = StoredSamples(
+            first=self._done + self._stored,
+            stamp=self._clock.now(),
+            gap_s=0.0 if self._stored else self._gap_s,
+            data=pack(window, self._stored, number),
+        )
+        self._writing = self._journal.keep_samples(order.id, order.attempt, part)
+        self._asked = number

@@ -78,7 +78,13 @@ class RefusingSession:
     def __init__(self, sandbox: InProcess) -> None:
         self._sandbox = sandbox
 
-    def run(self, call: Call, cancelled: threading.Event = NEVER) -> Outcome:
+    def run(
+        self,
+        call: Call,
+        cancelled: threading.Event = NEVER,
+        *,
+        cpu_s: int | None = None,  # noqa: ARG002
+    ) -> Outcome:
         """Refuse a call; see `InProcess.run`."""
         return self._sandbox.run(call, cancelled=cancelled)
 

@@ -15,8 +15,10 @@ from protocol.outcome import Outcome
 class AnySession(Protocol):
     """The calls of one assignment; see `session.Session`."""
 
-    def run(self, call: Call, cancelled: threading.Event = NEVER) -> Outcome:
-        """Run a call and return how it ended."""
+    def run(
+        self, call: Call, cancelled: threading.Event = NEVER, *, cpu_s: int | None = None
+    ) -> Outcome:
+        """Run a call and return how it ended; ``cpu_s`` lowers the limit for it alone."""
         ...
 
     def close(self) -> None:

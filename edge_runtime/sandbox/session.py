@@ -68,8 +68,16 @@ class Session:
             self._over = True
             self._let_go()
 
-    def run(self, call: Call, cancelled: threading.Event = NEVER) -> Outcome:
-        """Run a call and return how it ended; see `Sandbox.run`."""
+    def run(
+        self, call: Call, cancelled: threading.Event = NEVER, *, cpu_s: int | None = None
+    ) -> Outcome:
+        """Run a call and return how it ended; see `Sandbox.run`.
+
+        ``cpu_s`` lowers the limit on processor time for this call alone.
+        """
+        limits = self._limits
+        if cpu_s is not None and cpu_s < limits.cpu_s:
+            limits = limits.model_copy(update={"cpu_s": cpu_s})
         started = time.monotonic()
         if self._image is None:
             return Outcome(kind=Kind.REFUSED, reason=no_image(call.environment))
@@ -86,10 +94,13 @@ class Session:
             with self._counted(), self._turn:
                 before = self._starts
                 shape = Shape.of(self._image, self._limits)
-                seen, printed = self._exchange(shape, call.source, request, given_up)
-            outcome = classify(seen, self._limits)
+                seen, printed = self._exchange(shape, call.source, request, limits, given_up)
+            outcome = classify(seen, limits)
+            if seen.report is None:  # nobody counted: what it can have taken at most
+                took_s = (time.monotonic() - started) * limits.cpus
+                outcome = outcome.model_copy(update={"cpu_s": min(took_s, limits.cpu_s)})
         except NotUp as problem:
-            outcome = classify(problem.seen, self._limits)
+            outcome = classify(problem.seen, limits)
         except ImageMissing:
             reason = f"there is no image {self._image} on this machine; build or pull it first"
             outcome = Outcome(kind=Kind.REFUSED, reason=reason)
@@ -100,13 +111,18 @@ class Session:
         return outcome.model_copy(update=took)
 
     def _exchange(
-        self, shape: Shape, source: str, request: bytes, given_up: Callable[[], bool]
+        self,
+        shape: Shape,
+        source: str,
+        request: bytes,
+        limits: Limits,
+        given_up: Callable[[], bool],
     ) -> tuple[Seen, str]:
         with self._keeping_blank():
             if self._container is None or not self._container.quiet:
                 self._let_go()
                 self._container = self._take(shape, source, given_up)
-            said = self._container.exchange(request, self._limits, given_up)
+            said = self._container.exchange(request, limits, given_up)
             if not (self._once or self._over) and is_blank(said[0]):
                 return said
             self._let_go()
