@@ -8,8 +8,8 @@ from functools import partial
 from typing import Final
 
 from tests.chaos.network import FAIR, Weather
-from tests.chaos.schedule import Fault, FaultKind
-from tests.chaos.world import World
+from tests.chaos.schedule import EVERYBODY, Fault, FaultKind
+from tests.chaos.world import ANALYST, World
 
 #: Begins a fault; False where there was nothing to be broken, such as a part that is dead already.
 Begin = Callable[[World, str, random.Random], bool]
@@ -61,16 +61,23 @@ def _half_cut(world: World, part: str, _draw: random.Random) -> bool:
     return True
 
 
+def _lanes(world: World, part: str) -> tuple[str, ...]:
+    return (*world.parts, ANALYST) if part == EVERYBODY else (part,)
+
+
 def _weather(make: Callable[[random.Random], Weather]) -> Begin:
     def begin(world: World, part: str, draw: random.Random) -> bool:
-        world.network.set(part, make(draw))
+        weather = make(draw)
+        for lane in _lanes(world, part):
+            world.network.set(lane, weather)
         return True
 
     return begin
 
 
 def _clear(world: World, part: str) -> None:
-    world.network.set(part, FAIR)
+    for lane in _lanes(world, part):
+        world.network.set(lane, FAIR)
 
 
 def _kill_everything(world: World, _part: str, _draw: random.Random) -> bool:

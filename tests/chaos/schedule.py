@@ -42,6 +42,8 @@ WEIGHTS: Final[dict[FaultKind, int]] = {
 }
 #: What happens to the network, and not to a part itself.
 WEATHER: Final = ("cut", "half_cut", "silence", "slow", "double", "delay")
+#: All parts, analysts too.
+EVERYBODY: Final = "everybody"
 #: Samples of a window, and how many come a second: a window is long enough to be interrupted.
 SAMPLES: Final = 24
 RATE_HZ: Final = 20.0
@@ -192,19 +194,17 @@ def _faults(draw: random.Random, size: Size) -> list[Fault]:
 def _fault(draw: random.Random, size: Size, kind: FaultKind) -> Fault:
     cloud = (*size.orchestrator_names, *size.worker_names)
     parts = {
-        "kill_broker": ("broker",),
         "kill_orchestrator": size.orchestrator_names,
         "kill_worker": size.worker_names,
         "kill_containers": (*size.sandboxed_names, *size.worker_names),
         "fill_disk": size.sandboxed_names,
-        "restart_everything": ("everything",),
+        "kill_broker": ("broker",),
+        "restart_everything": (EVERYBODY,),
         **dict.fromkeys(("freeze", *WEATHER), (*size.vehicle_names, *cloud)),
     }.get(kind, size.vehicle_names)
+    part = draw.choice(parts)
+    if kind in ("slow", "double", "delay") and draw.random() < 0.5:
+        part = EVERYBODY
     # Half of the time it is short: a reboot in the middle of a window is worse than a long absence.
     longest = draw.choice((1.5, 8.0))
-    return Fault(
-        at_s=draw.uniform(0.05, 1.0) * size.seconds,
-        kind=kind,
-        part=draw.choice(parts),
-        for_s=draw.uniform(0.2, longest),
-    )
+    return Fault(draw.uniform(0.05, 1.0) * size.seconds, kind, part, draw.uniform(0.2, longest))

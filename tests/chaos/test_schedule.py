@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.chaos.schedule import FULL, SHORT, WEIGHTS, Schedule
+from tests.chaos.schedule import EVERYBODY, FULL, SHORT, WEIGHTS, Schedule
 
 seeds = st.integers(0, 2**32)
 
@@ -24,7 +24,7 @@ def test_whatever_is_drawn_can_be_done(seed: int) -> None:
     size = schedule.size
     parts = {*size.vehicle_names, *size.orchestrator_names, *size.worker_names}
     for fault in schedule.faults:
-        assert fault.part in {*parts, "broker", "everything"}
+        assert fault.part in {*parts, "broker", EVERYBODY}
         assert 0 < fault.at_s <= size.seconds
         assert fault.for_s > 0
     assert schedule.small_disks <= set(size.sandboxed_names)

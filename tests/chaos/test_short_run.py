@@ -7,8 +7,8 @@ import pytest
 from tests.chaos.driver import run
 from tests.chaos.schedule import SHORT, Schedule
 
-#: It kills the broker, an orchestrator, a worker, a vehicle and containers, and spoils the network.
-SEED = 45
+#: It kills broker, orchestrator, worker and vehicle, freezes one, and spoils the network.
+SEED = 63
 
 
 @pytest.mark.timeout(240)
