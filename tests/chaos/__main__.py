@@ -30,6 +30,7 @@ def main() -> int:
         default="both",
         help="both: odd seeds on SQLite, even ones on PostgreSQL (default)",
     )
+    parser.add_argument("--keep", action="store_true", help="keep logs, store and journals")
     parser.add_argument("--dry-run", action="store_true", help="show the schedule, and do nothing")
     options = parser.parse_args()
     size = SHORT if options.short else FULL
@@ -46,13 +47,17 @@ def main() -> int:
         store = options.store
         if store == "both":
             store = "sqlite" if number % 2 else "postgresql"
-        report = run(schedule, store=store, tell=lambda line: print(f"   {line}", flush=True))
+        report = run(schedule, store=store, tell=_tell, keep=options.keep)
         print(report, flush=True)
         total.add(report)
     if len(seeds) > 1 and not options.dry_run:
         print(f"== all of them\n{total}")
     print(total.json())
     return 1 if total.violations else 0
+
+
+def _tell(line: str) -> None:
+    print(f"   {line}", flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import oodida
 from protocol.errors import AssignmentCancelled, AssignmentFailed, OodidaError
 from protocol.module import Side
-from tests.chaos import asks, faults, invariants, logs
+from tests.chaos import asks, faults, invariants, journals, logs
 from tests.chaos.asks import ADD, LOOK
 from tests.chaos.evidence import Evidence
 from tests.chaos.report import Report
@@ -51,6 +51,10 @@ class _Seed:
     asked: list[_Asked] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
     started: float = 0.0
+
+    def say(self, what: str) -> None:
+        """Tell what happens, with its time."""
+        self.tell(f"{time.monotonic() - self.started:6.2f} s  {what}")
 
     # --- the analyst --------------------------------------------------------------------------
 
@@ -92,7 +96,7 @@ class _Seed:
             asked.ended, asked.reason = "failed", failure.message
         except OodidaError as problem:
             asked.ended, asked.reason = "lost", problem.message
-        self.tell(f"{time.monotonic() - self.started:6.2f} s  {ask.kind} {asked.ended}")
+        self.say(f"{ask.kind} {asked.ended}")
 
     def _insist(self, ask: Callable[[], T]) -> T | None:
         """Ask until it is taken; None if that does not come about long after all is mended."""
@@ -101,7 +105,7 @@ class _Seed:
             try:
                 return ask()
             except OodidaError as problem:
-                self.tell(f"asked again: {problem.code}: {problem.message[:100]}")
+                self.say(f"asked again: {problem.code}: {problem.message[:100]}")
                 threading.Event().wait(AGAIN_S)
         return None
 
@@ -124,17 +128,23 @@ class _Seed:
             self._at(at)
             if not begins:
                 faults.mend(self.world, fault)
+                self.say(f"{fault.kind} {fault.part} is mended")
                 continue
             if faults.begin(self.world, fault, draw):
                 self.report.faults[fault.kind] += 1
-                self.tell(f"{time.monotonic() - self.started:6.2f} s  {fault.kind} {fault.part}")
+                self.say(f"{fault.kind} {fault.part}")
             # Mended as long after its true beginning as the schedule says.
             ends = time.monotonic() - self.started + fault.for_s
             heapq.heappush(steps, (ends, next(numbers), fault, False))
 
 
-def run(schedule: Schedule, *, store: str = "sqlite", tell: Tell = print) -> Report:
-    """Run a schedule on a world of its own, of which nothing is left but a report."""
+def run(
+    schedule: Schedule, *, store: str = "sqlite", tell: Tell = print, keep: bool = False
+) -> Report:
+    """Run a schedule on a world of its own.
+
+    Nothing is left of it but a report, and with ``keep`` its logs, its store and its journals.
+    """
     began = time.monotonic()
     report = Report([schedule.seed])
     tell(f"seed {schedule.seed}: starting {schedule.size.vehicles} vehicles on {store}")
@@ -147,7 +157,7 @@ def run(schedule: Schedule, *, store: str = "sqlite", tell: Tell = print) -> Rep
     _wait(lambda: not world.left(), 10)
     report.violations += [f"{thing} is left" for thing in world.left()]
     report.seconds = time.monotonic() - began
-    if report.violations:
+    if report.violations or keep:
         report.notes.append(f"logs and store of seed {schedule.seed} are in {world.folder}")
     else:
         world.forget()
@@ -166,7 +176,7 @@ def _live(seed: _Seed) -> None:
         try:
             seed.break_things()
             world.heal()
-            seed.tell(f"{time.monotonic() - seed.started:6.2f} s  all is mended")
+            seed.say("all is mended")
             for future in work:
                 future.result()
         finally:
@@ -219,9 +229,12 @@ def _look(seed: _Seed) -> None:
 
     def quiet() -> bool:
         world.missing()  # a turn of the cloud, in which it forgets what was sent
-        return not Evidence.read(world.store_url).outbox
+        waits = any(journals.waiting(world.folder))
+        return not waits and not Evidence.read(world.store_url).outbox
 
-    _wait(quiet, 20)
+    _wait(quiet, 30)
+    report.violations += journals.waiting(world.folder)
+    report.violations += journals.damaged(world.folder)
     seen = Evidence.read(world.store_url)
     report.violations += invariants.violations(seen)
     report.violations += _told(seed, seen)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from tests.chaos.network import FAIR, Weather
@@ -141,6 +140,6 @@ def begin(world: World, fault: Fault, draw: random.Random) -> bool:
     return _FAULTS[fault.kind][0](world, fault.part, draw)
 
 
-def mend(world: World, fault: Fault) -> Callable[[], None]:
-    """What mends it."""
-    return partial(_FAULTS[fault.kind][1], world, fault.part)
+def mend(world: World, fault: Fault) -> None:
+    """Mend it; no harm where it is mended already, or was never broken."""
+    _FAULTS[fault.kind][1](world, fault.part)

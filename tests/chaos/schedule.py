@@ -57,7 +57,7 @@ class Size:
     sandboxed: int = 5
     orchestrators: int = 2
     workers: int = 2
-    asks: int = 7
+    asks: int = 9
     faults: int = 24
     replacements: int = 4
     seconds: float = 45.0
@@ -167,7 +167,7 @@ def _asks(draw: random.Random, size: Size) -> tuple[Ask, ...]:
         kinds += draw.sample(get_args(AskKind), len(get_args(AskKind)))
     asks = [
         Ask(
-            at_s=draw.uniform(0, 0.6) * size.seconds,
+            at_s=draw.uniform(0, 0.85) * size.seconds,
             kind=kind,
             iterations=draw.randint(2, 6),
             deadline_s=draw.choice((6.0, 10.0, 15.0)),
@@ -206,5 +206,6 @@ def _fault(draw: random.Random, size: Size, kind: FaultKind) -> Fault:
     if kind in ("slow", "double", "delay") and draw.random() < 0.5:
         part = EVERYBODY
     # Half of the time it is short: a reboot in the middle of a window is worse than a long absence.
-    longest = draw.choice((1.5, 8.0))
-    return Fault(draw.uniform(0.05, 1.0) * size.seconds, kind, part, draw.uniform(0.2, longest))
+    shortest = 1.0 if kind in WEATHER else 0.2  # in between, nothing may be on its way
+    for_s = draw.uniform(shortest, draw.choice((1.5, 8.0)))
+    return Fault(draw.uniform(0.05, 1.0) * size.seconds, kind, part, for_s)
