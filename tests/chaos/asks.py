@@ -20,11 +20,16 @@ _TAG: Final = re.compile(r"^TAG = (\d+)$", re.MULTILINE)
 EXAMPLE: Final = [{"tag": 1, "n": SAMPLES, "sum": 1.0}]
 
 
-def look(tag: int) -> str:
-    """The on-board module that says ``tag``, with what tells its window from every other."""
+def look(tag: int, *, crashes: bool = False) -> str:
+    """The on-board module that says ``tag``, with what tells its window from every other.
+
+    One that ``crashes`` does so over windows of the fleet, but not when it is tried.
+    """
+    fault = f"    assert len(window) != {SAMPLES}, 'it crashes'\n" if crashes else ""
     return (
         f"TAG = {tag}\n"
         "def custom_code(window):\n"
+        f"{fault}"
         '    return {"tag": TAG, "n": len(window), "sum": float(sum(window))}\n'
     )
 
@@ -53,7 +58,11 @@ def assignment(ask: Ask, vehicles: int) -> Assignment:
     """The request."""
     pace: dict[str, Any] = {"signals": SIGNAL, "samples": SAMPLES, "rate_hz": RATE_HZ}
     common: dict[str, Any] = {"iterations": ask.iterations, "deadline_s": ask.deadline_s}
-    if ask.kind in ("built_in", "cancelled", "sample"):
+    if ask.kind == "late":
+        common["late"] = "next"
+    if ask.kind == "quorum":
+        common["quorum"] = 0.5
+    if ask.kind in ("built_in", "cancelled", "sample", "late", "quorum"):
         chosen = oodida.Select.all()
         if ask.kind == "sample":
             chosen = oodida.Select.sample(max(1, vehicles // 2), seed=ask.seed)

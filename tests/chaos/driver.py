@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import random
 import threading
@@ -9,11 +10,18 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Final, TypeVar
 
 import oodida
-from protocol.errors import AssignmentCancelled, AssignmentFailed, OodidaError
+from protocol.errors import (
+    AssignmentCancelled,
+    AssignmentFailed,
+    AssignmentHalted,
+    NotHalted,
+    OodidaError,
+)
 from protocol.module import Side
 from tests.chaos import asks, faults, invariants, journals, logs
 from tests.chaos.asks import ADD, LOOK
@@ -50,6 +58,7 @@ class _Seed:
     report: Report
     asked: list[_Asked] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
+    repaired: threading.Event = field(default_factory=threading.Event)
     started: float = 0.0
 
     def say(self, what: str) -> None:
@@ -58,19 +67,22 @@ class _Seed:
 
     # --- the analyst --------------------------------------------------------------------------
 
-    def deploy(self, tag: int) -> None:
-        """Replace the on-board module; asked again until the cloud has taken it."""
-        self._insist(
-            lambda: self.world.fleet.deploy(
-                asks.look(tag), LOOK, vehicles=oodida.Select.where(sandbox=True), wait=False
-            )
-        )
-
     def replace(self) -> None:
-        """Make every replacement of the schedule, in its order."""
+        """Make every replacement of the schedule, in its order, each until the cloud has it."""
         for step in self.schedule.replacements:
             self._at(step.at_s)
-            self.deploy(step.tag)
+            if step.crashes:
+                self.repaired.clear()
+            source = asks.look(step.tag, crashes=step.crashes)
+            self._insist(
+                partial(
+                    self.world.fleet.deploy,
+                    source, LOOK, vehicles=oodida.Select.where(sandbox=True), wait=False,
+                )
+            )  # fmt: skip
+            self.say(f"{step} is taken")
+            if not step.crashes:
+                self.repaired.set()
 
     def submit(self, ask: Ask) -> None:
         """Submit an assignment in its time, and see it through to its end."""
@@ -87,16 +99,26 @@ class _Seed:
             self._insist(run.cancel)
         # Twice its time for each iteration, on-board and off-board, and the time to mend it all.
         patience = 2 * ask.deadline_s * ask.iterations + self.schedule.size.seconds + HEAL_S
+        while not asked.ended:
+            self._see(asked, patience)
+        self.say(f"{ask.kind} {asked.ended}")
+
+    def _see(self, asked: _Asked, patience: float) -> None:
+        """See how an assignment ends; one that halts goes on when the module is repaired."""
         try:
-            run.result(patience)
+            asked.run.result(patience)
             asked.ended = "succeeded"
         except AssignmentCancelled:
             asked.ended = "cancelled"
+        except AssignmentHalted:
+            self.report.halted += 1
+            self.say(f"{asked.ask.kind} halted")
+            self.repaired.wait(patience)
+            self._insist(lambda: _resume(asked.run))
         except AssignmentFailed as failure:
             asked.ended, asked.reason = "failed", failure.message
         except OodidaError as problem:
             asked.ended, asked.reason = "lost", problem.message
-        self.say(f"{ask.kind} {asked.ended}")
 
     def _insist(self, ask: Callable[[], T]) -> T | None:
         """Ask until it is taken; None if that does not come about long after all is mended."""
@@ -169,6 +191,7 @@ def _live(seed: _Seed) -> None:
     world, schedule = seed.world, seed.schedule
     world.fleet.deploy(asks.look(1), LOOK, vehicles=oodida.Select.where(sandbox=True))
     world.fleet.deploy(asks.add(), ADD, to="cloud", example=asks.EXAMPLE)
+    seed.repaired.set()
     seed.started = time.monotonic()
     with ThreadPoolExecutor(len(schedule.asks) + 1, thread_name_prefix="analyst") as threads:
         work = [threads.submit(seed.submit, ask) for ask in schedule.asks]
@@ -188,6 +211,12 @@ def _live(seed: _Seed) -> None:
         missing = _missing(seed)
     if missing:
         seed.report.violations.append(f"after it healed, no part was taken by {missing}")
+
+
+def _resume(run: oodida.Run) -> bool:
+    with contextlib.suppress(NotHalted):  # it was resumed, and the answer was lost
+        run.resume()
+    return True
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> bool:
@@ -249,6 +278,7 @@ def _look(seed: _Seed) -> None:
     report.assignments = len(seen.assignments)
     report.iterations = sum(i.done for i in seen.iterations)
     report.results = sum(t.side == Side.ONBOARD and t.state == "succeeded" for t in seen.tasks)
+    report.late = invariants.late_results(seen)
     report.failed.update(asked.reason[:160] for asked in seed.asked if asked.ended == "failed")
 
 

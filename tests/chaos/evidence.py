@@ -20,6 +20,7 @@ from orchestrator.store.tables import (
 from orchestrator.turn import load
 from protocol import topics, values
 from protocol.assignment import Assignment
+from protocol.outcome import Kind
 from tests.chaos.asks import tag_of
 from tests.chaos.history import Change
 
@@ -45,6 +46,7 @@ class TaskSeen:
     state: str
     digest: str | None = None
     value: Any = None
+    late: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def _task(row: TaskRow) -> TaskSeen:
         state=row.state,
         digest=row.digest,
         value=_value(outcome.get("value")),
+        late=row.late_at is not None and outcome.get("kind") == Kind.VALUE,
     )
 
 

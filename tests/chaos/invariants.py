@@ -41,6 +41,21 @@ def violations(seen: Evidence) -> list[str]:
     return found
 
 
+def late_results(seen: Evidence) -> int:
+    """How many results were combined in the iteration after their own."""
+    own = {
+        (t.assignment, t.iteration, t.edge)
+        for t in seen.tasks
+        if t.side == Side.ONBOARD and t.state == "succeeded"
+    }
+    return sum(
+        status == "included" and (i.assignment, i.number, vehicle) not in own
+        for i in seen.iterations
+        if i.done
+        for vehicle, status in i.participation.items()
+    )
+
+
 def _states(seen: Evidence) -> dict[Subject, str]:
     states: dict[Subject, str] = {("task", t.id, t.attempt): t.state for t in seen.tasks}
     return states | {("assignment", row.id, 0): row.state for row in seen.assignments}
@@ -99,16 +114,13 @@ def _values(
         number = iteration.number
         answers = []
         for vehicle, status in sorted(iteration.participation.items()):
-            made = [
-                t
-                for t in tasks
-                if (t.side, t.iteration, t.edge) == (Side.ONBOARD, number, vehicle)
-                and t.state == "succeeded"
-            ]
+            made = _made(tasks, vehicle, number)
             if status != "included":
-                if made and status not in ("wrong_code", "late"):
+                if made and status != "wrong_code":
                     yield f"iteration {number}: {vehicle} answered, and is said to be {status}"
                 continue
+            if not made and row.spec.late == "next":
+                made = [t for t in tasks if t.late and _is(t, vehicle, number - 1)]
             if len(made) != 1:
                 yield f"iteration {number}: {vehicle} is included with {len(made)} answers"
                 continue
@@ -127,6 +139,14 @@ def _values(
         if len(combined) != 1 or not same(combined[0].value, iteration.value):
             yield f"iteration {number} was combined {len(combined)} times"
         previous = iteration.value
+
+
+def _is(task: TaskSeen, vehicle: str, number: int) -> bool:
+    return (task.side, task.iteration, task.edge) == (Side.ONBOARD, number, vehicle)
+
+
+def _made(tasks: list[TaskSeen], vehicle: str, number: int) -> list[TaskSeen]:
+    return [t for t in tasks if t.state == "succeeded" and _is(t, vehicle, number)]
 
 
 def _answer(row: AssignmentSeen, task: TaskSeen, tags: Mapping[str, int]) -> Iterator[str]:

@@ -49,6 +49,7 @@ class Part:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
+                env={**os.environ, "PYTHONFAULTHANDLER": "1"},
                 start_new_session=True,
             )
         self.marks.append(_mark(self._process.pid))
@@ -84,6 +85,7 @@ class Part:
         try:
             self._process.wait(STOP_S)
         except subprocess.TimeoutExpired:
+            self._signal(signal.SIGABRT)  # it writes into its log what it was at
             self.kill()
             return False
         finally:

@@ -18,6 +18,8 @@ class Report:
     assignments: int = 0
     iterations: int = 0
     results: int = 0
+    late: int = 0
+    halted: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
@@ -30,16 +32,26 @@ class Report:
         self.failed += other.failed
         self.notes += other.notes
         self.violations += [f"seed {s}: {v}" for s in other.seeds for v in other.violations]
-        for name in ("doubled", "delayed", "assignments", "iterations", "results", "seconds"):
+        for name in (
+            "doubled",
+            "delayed",
+            "assignments",
+            "iterations",
+            "results",
+            "late",
+            "halted",
+            "seconds",
+        ):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def __str__(self) -> str:
         faults = ", ".join(f"{kind} {n}" for kind, n in sorted(self.faults.items()))
         messages = f"{self.doubled} messages doubled, {self.delayed} delayed"
         work = f"{self.assignments} assignments, {self.iterations} iterations"
+        halts = f"{self.halted} halts, {self.seconds:.0f} s"
         lines = [
             f"{self.faults.total()} faults: {faults}; {messages}",
-            f"{work} of {self.results} results, {self.seconds:.0f} s",
+            f"{work} of {self.results} results ({self.late} came late), {halts}",
             *(f"failed with a reason, {n} times: {why}" for why, n in self.failed.items()),
             *(f"note: {note}" for note in self.notes),
             *(f"VIOLATION: {violation}" for violation in self.violations),
@@ -59,6 +71,8 @@ class Report:
                 "assignments": self.assignments,
                 "iterations": self.iterations,
                 "results": self.results,
+                "late_results_taken": self.late,
+                "halted_and_resumed": self.halted,
                 "failed_with_reason": self.failed.total(),
                 "violations": len(self.violations),
                 "seconds": round(self.seconds),

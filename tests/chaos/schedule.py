@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
 
-AskKind = Literal["built_in", "sample", "custom", "session", "newest", "pinned", "cancelled"]
+AskKind = Literal[
+    "built_in", "sample", "custom", "session", "newest", "pinned", "cancelled", "late", "quorum"
+]
 FaultKind = Literal[
     "kill_broker",
     "kill_orchestrator",
@@ -57,10 +59,10 @@ class Size:
     sandboxed: int = 5
     orchestrators: int = 2
     workers: int = 2
-    asks: int = 9
+    asks: int = 8
     faults: int = 24
     replacements: int = 4
-    seconds: float = 45.0
+    seconds: float = 30.0
 
     @property
     def vehicle_names(self) -> tuple[str, ...]:
@@ -106,13 +108,15 @@ class Ask:
 
 @dataclass(frozen=True)
 class Replacement:
-    """The on-board module is replaced by one that says ``tag``."""
+    """The on-board module is replaced by one that says ``tag``, or that crashes on the vehicles."""
 
     at_s: float
     tag: int
+    crashes: bool = False
 
     def __str__(self) -> str:
-        return f"{self.at_s:6.2f} s  deploy the module that says {self.tag}"
+        what = "crashes" if self.crashes else f"says {self.tag}"
+        return f"{self.at_s:6.2f} s  deploy the module that {what}"
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,8 @@ def _asks(draw: random.Random, size: Size) -> tuple[Ask, ...]:
             at_s=draw.uniform(0, 0.85) * size.seconds,
             kind=kind,
             iterations=draw.randint(2, 6),
-            deadline_s=draw.choice((6.0, 10.0, 15.0)),
+            # Of a window of a second, some come too late on purpose.
+            deadline_s=draw.choice((2.0, 3.0) if kind == "late" else (6.0, 10.0, 15.0)),
             seed=draw.randrange(1000),
         )
         for kind in kinds[: size.asks]
@@ -180,7 +185,9 @@ def _asks(draw: random.Random, size: Size) -> tuple[Ask, ...]:
 
 def _replacements(draw: random.Random, size: Size) -> tuple[Replacement, ...]:
     times = sorted(draw.uniform(0.1, 0.8) * size.seconds for _ in range(size.replacements))
-    return tuple(Replacement(at_s, tag) for tag, at_s in enumerate(times, 2))
+    made = [Replacement(at_s, tag, draw.random() < 0.3) for tag, at_s in enumerate(times, 2)]
+    # The last one is a repair: whatever has halted can go on.
+    return (*made[:-1], *(replace(last, crashes=False) for last in made[-1:]))
 
 
 def _faults(draw: random.Random, size: Size) -> list[Fault]:

@@ -132,6 +132,12 @@ SPOILT: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
         lambda e: replace(e, changes=e.changes[:-1]),
         "was last told to be queued",
     ),
+    "a late answer where none is taken": (
+        lambda e: spoil_task(
+            spoil_task(e, "2-car-01", state="timed_out"), "1-car-01", late=True, state="expired"
+        ),
+        "car-01 is included with 0 answers",
+    ),
     "a message left": (lambda e: replace(e, outbox=3), "3 messages are left"),
 }
 
