@@ -92,11 +92,20 @@ class Link:
     @property
     def connected(self) -> bool:
         """True while there is a connection."""
-        return self._up.is_set()
+        return self._up.is_set() and not self._lost
 
     async def wait_up(self) -> None:
         """Wait until there is a connection."""
+        if self._lost:
+            # Whoever was just told so comes here at once: without this, again and again, and the
+            # task that would make a new connection never had its turn.
+            self._up.clear()
         await self._up.wait()
+
+    @property
+    def _lost(self) -> bool:
+        """True if the connection has ended, seen by its keeper or not yet."""
+        return self._connection is not None and self._connection.lost.done()
 
     async def publish(self, message: Outgoing) -> None:
         """Publish at QoS 1; done when the broker has accepted it.
@@ -114,7 +123,7 @@ class Link:
         For each message in turn: None if the broker has accepted it, and else what `publish` would
         have raised.
         """
-        if self._connection is None or not self._up.is_set():
+        if self._connection is None or not self.connected:
             return [NotConnected() for _ in messages]
         return await self._connection.publish(messages)
 

@@ -255,3 +255,22 @@ def test_a_retained_message_can_be_had_once_more(broker: str) -> None:
             await link.publish(Outgoing(where, b"", retain=True))
 
     run(scenario)
+
+
+def test_who_hears_that_the_connection_ended_waits_for_the_next_one(broker: str) -> None:
+    """Even before the link itself has seen the end: else he asks again and again, for ever."""
+
+    async def scenario() -> None:
+        async with Link(broker, new_id()) as link:
+            assert link._connection is not None
+            link._connection.abandon()
+            message = Outgoing(topic(), b"x")
+            assert isinstance((await link.publish_many([message]))[0], NotConnected)
+            assert not link.connected
+            tries = 0
+            while (await link.publish_many([message]))[0] is not None:
+                tries += 1
+                assert tries < 10
+                await link.wait_up()
+
+    run(scenario)
