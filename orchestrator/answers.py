@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from orchestrator.store import changes, queries
+from orchestrator.store.lease_queries import LEASE_S
 from orchestrator.store.tables import TaskRow
 from orchestrator.turn import Answer, Turn, dump
-from protocol.lifecycle import TASK, TaskState
+from protocol.lifecycle import OPEN, TASK, TaskState
 from protocol.messages import StateReport, TaskReport
 from protocol.module import Side
 
-#: How long a worker may be silent before its task is another's, in seconds.
-LEASE_S: Final = 15.0
+#: A worker that is stopped says so of its task; a moment later another one is asked, in seconds.
+_STOPPED_S: Final = 1.0
 #: Nobody waits any more, but the answer is kept: a later iteration may take it.
 _CLOSED: Final = (TaskState.TIMED_OUT, TaskState.EXPIRED)
 
@@ -36,14 +37,16 @@ def answered(turn: Turn, answers: Sequence[Answer]) -> None:
         told = {
             "edge": edge,
             "digest": report.digest,
-            "generation": report.generation,
+            "generation": min(report.generation, queries.MOST),
             "seconds": report.seconds,
             "outcome": dump(report.outcome),
             "account": dump(report.model_dump(include={"gaps", "usage"})),
         }
         new = TaskState(report.state)
         if new in TASK[TaskState(task.state)]:
-            moved[key] = changes.Move(task, new, {**told, "lease_until": None})
+            stopped = side is Side.OFFBOARD and new is TaskState.CANCELLED
+            lease = turn.now + _STOPPED_S if stopped else None
+            moved[key] = changes.Move(task, new, {**told, "lease_until": lease})
             turn.progressed.add(task.assignment)
         elif task.state in _CLOSED and not task.answered:
             late[key] = {**told, "edge": task.edge, "late_at": turn.now}
@@ -60,8 +63,8 @@ def underway(turn: Turn, side: Side, edge: str, report: StateReport) -> None:
     if report.state in TASK[TaskState(task.state)]:
         cause = "it was reported"
         changes.move_task(turn.session, task, report.state, now=turn.now, cause=cause, **lease)
-    elif lease and report.state == task.state:
-        task.lease_until = turn.now + LEASE_S
+    elif lease and task.state in OPEN:
+        task.edge, task.lease_until = edge, turn.now + LEASE_S
 
 
 def _task_of(turn: Turn, side: Side, edge: str, report: TaskReport | StateReport) -> TaskRow | None:

@@ -22,7 +22,7 @@ from protocol.errors import (
     OodidaError,
     ValueTooLarge,
 )
-from protocol.lifecycle import ASSIGNMENT, OPEN, AssignmentState, TaskState, terminal
+from protocol.lifecycle import ASSIGNMENT, AssignmentState, TaskState, terminal
 from protocol.messages import (
     MAX_RESULTS,
     CancelOrder,
@@ -272,10 +272,13 @@ def ask_workers_again(turn: Turn, row: AssignmentRow) -> None:
     old = max(tasks, key=lambda task: task.attempt)
     task = _task(row, Side.OFFBOARD, "")
     task["id"], task["attempt"] = old.id, old.attempt + 1
-    if old.state in OPEN:  # else a worker was stopped with it, and said so
-        changes.move_task(
-            turn.session, old, TaskState.SUPERSEDED, now=turn.now, cause="the worker is gone"
-        )
+    changes.move_task(
+        turn.session,
+        old,
+        TaskState.SUPERSEDED,
+        now=turn.now,
+        cause="its worker does not work on it",
+    )
     turn.session.flush()
     _order_offboard(turn, row, spec_of(row), task)
 

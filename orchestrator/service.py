@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
-from orchestrator import answers, assignments, deployments, metrics, requests, shipped
-from orchestrator.store import Database, queries
-from orchestrator.store.tables import AssignmentRow, EdgeRow
-from orchestrator.turn import Answer, Turn, dump, error_reply
+from orchestrator import (
+    answers,
+    assignments,
+    deployments,
+    leases,
+    metrics,
+    presences,
+    requests,
+    shipped,
+)
+from orchestrator.guard import guarded
+from orchestrator.outbox import Outbox
+from orchestrator.presences import RollCall
+from orchestrator.store import Database, problems, queries
+from orchestrator.store.tables import AssignmentRow
+from orchestrator.turn import Answer, Turn, error_reply
 from protocol import messages, topics
-from protocol.errors import BadRequest, NotConnected, OodidaError
-from protocol.link import WIDE, Incoming, Link, Outgoing
-from protocol.logs import about
+from protocol.errors import BadRequest, OodidaError
+from protocol.link import WIDE, Incoming, Link
 from protocol.messages import (
-    PRESENCE,
     REPORT,
     REQUEST,
     BuildReport,
@@ -38,19 +46,12 @@ SHARE: Final = "orchestrators"
 #: Messages handled in one transaction: the price of a commit is paid once for all of them.
 BATCH: Final = 500
 _SIDES: Final = {"vehicles": Side.ONBOARD, "workers": Side.OFFBOARD}
-#: Largest presence in bytes: some hundred signals take ten thousand.
-MAX_PRESENCE: Final = 256 * 1024
-#: How long after a connection a vehicle may be silent before it counts as gone, in seconds: more
-#: than the longest pause that a link makes before it connects again.
-ROLL_CALL_S: Final = 20.0
-
-
-@dataclass
-class RollCall:
-    """Who has shown a presence since the connection was made, and until when that may be done."""
-
-    ends_at: float
-    present: set[tuple[str, str]] = field(default_factory=set)
+#: How often to look whether others have left something overdue, in seconds.
+POLL_S: Final = 1.0
+#: How often a turn is decided again at once when another orchestrator is in its way.
+ATTEMPTS: Final = 6
+#: Pauses while the store does not work, in seconds: the first one, and the longest.
+PAUSE_S: Final = (0.1, 5.0)
 
 
 class Service:
@@ -75,20 +76,27 @@ class Service:
             receive_window=WIDE,
         )
         self._roll: RollCall | None = None
-        self._outbox: deque[tuple[int, Outgoing]] = deque()
-        self._sent: list[int] = []
-        self._outbox_filled = asyncio.Event()
+        self._outbox = Outbox(name[:64])
 
     async def run(self, ready: asyncio.Event | None = None) -> None:
         """Serve until cancelled. ``ready`` is set when the first connection stands."""
-        with self._database.transaction() as session:
-            self._outbox.extend(queries.outgoing(session))
-        self._outbox_filled.set()
-        async with self._link, asyncio.TaskGroup() as group:
-            if ready is not None:
-                ready.set()
-            group.create_task(self._publish(), name="outbox")
-            await self._serve()
+        try:
+            async with self._link, asyncio.TaskGroup() as group:
+                if ready is not None:
+                    ready.set()
+                group.create_task(self._outbox.publish(self._link), name="outbox")
+                await self._serve()
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        try:
+            with self._database.transaction() as session:
+                self._outbox.release(session)
+        except Exception as error:
+            if not (problems.away(error) or problems.contended(error)):
+                raise
+            log.info("what is not published is taken over later: %s", error)
 
     @property
     def connected(self) -> bool:
@@ -96,23 +104,36 @@ class Service:
         return self._link.connected
 
     async def _on_up(self) -> None:
-        # What the store says of who is online dates from before this connection.
-        self._roll = RollCall(time.monotonic() + ROLL_CALL_S)
+        self._roll = RollCall()
 
     async def _serve(self) -> None:
-        next_deadline: float | None = 0.0  # there may be deadlines from before
+        patience = 0.0  # there may be deadlines from before
         while True:
-            patience = None if next_deadline is None else max(0.0, next_deadline - time.time())
-            if self._roll is not None:
-                left = max(0.0, self._roll.ends_at - time.monotonic())
-                patience = left if patience is None else min(patience, left)
             batch = await self._batch(patience)
             began = time.perf_counter()
-            next_deadline = self._turn(batch)
+            next_deadline = await self._until_done(batch)
             metrics.TURN_SECONDS.observe(time.perf_counter() - began)
             metrics.TURN_MESSAGES.observe(len(batch))
             for message in batch:
                 message.acknowledge()
+            left = POLL_S if next_deadline is None else next_deadline - time.time()
+            patience = min(POLL_S, max(0.0, left))
+            if self._roll is not None:
+                patience = min(patience, self._roll.left_s)
+
+    async def _until_done(self, batch: list[Incoming]) -> float | None:
+        """Handle a batch however long the store is away; its messages wait for that."""
+        pause = PAUSE_S[0]
+        while True:
+            try:
+                return self._turn(batch)
+            except Exception as error:  # whatever it is, the service goes on
+                if problems.away(error) or problems.contended(error):
+                    log.warning("the store does not work, trying again: %s", error)
+                else:
+                    log.exception("a turn could not be decided, trying again")
+            await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311
+            pause = min(2 * pause, PAUSE_S[1])
 
     async def _batch(self, patience: float | None) -> list[Incoming]:
         try:
@@ -125,30 +146,45 @@ class Service:
         return batch
 
     def _turn(self, batch: list[Incoming]) -> float | None:
-        """Handle a batch in one transaction; the time of the next deadline."""
-        sent, self._sent = self._sent, []
+        """Handle a batch in one transaction; the time of the next deadline.
+
+        If another orchestrator is in the way, it is decided again on what is there then. Raises
+        what the store raises.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return self._decide(batch, last=attempt == ATTEMPTS)
+            except Exception as error:
+                if attempt == ATTEMPTS or not problems.contended(error):
+                    raise
+                log.info("another was faster, deciding again: %s", error)
+        raise AssertionError  # the last attempt returns or raises
+
+    def _decide(self, batch: list[Incoming], *, last: bool) -> float | None:
         with self._database.transaction() as session:
-            turn = Turn(session, time.time())
-            queries.forget_outgoing(session, sent)
+            turn = Turn(session, time.time(), last_try=last)
             for message in batch:
                 self._handle(turn, message)
             _take(turn)
-            self._call_the_roll(turn)
+            roll = self._roll
+            if roll is not None and not roll.left_s and len(batch) < BATCH:
+                roll.end(turn)
             for id_ in sorted(turn.progressed):
-                _guarded(turn, id_, assignments.progressed)
+                guarded(turn, id_, assignments.progressed)
+            leases.expired(turn)
             for due in queries.deadlines(session, turn.now):
                 if due.assignment is not None:
-                    _guarded(turn, due.assignment, assignments.overdue)
+                    guarded(turn, due.assignment, _overdue)
                 if due.deployment is not None:
                     deployments.overdue(turn, due.deployment)
                 if due.environment is not None:
                     deployments.environment_overdue(turn, due.environment)
             session.flush()
             next_deadline = queries.next_deadline(session)
-            ids = queries.add_outgoing(session, turn.outgoing)
-        self._outbox.extend(zip(ids, turn.outgoing, strict=True))
-        if ids:
-            self._outbox_filled.set()
+            stored = self._outbox.store(session, turn.outgoing, turn.now)
+        self._outbox.committed(stored, turn.fleeting, turn.now)
+        if roll is not None and not roll.left_s and len(batch) < BATCH and self._roll is roll:
+            self._roll = None
         return next_deadline
 
     def _handle(self, turn: Turn, message: Incoming) -> None:
@@ -162,24 +198,14 @@ class Service:
             log.info("refused a message on %s: %s: %s", *said, extra=_sender(message.topic))
             metrics.REFUSED.add(error.code)
             self._reply(turn, message, Reply(error=error_reply(error)))
-        except Exception:  # a bug must cost one message, not the service
+        except Exception as problem:  # a bug must cost one message, not the service
+            if _ours(turn, problem):
+                raise
             failed = "a message on %s could not be handled"
             log.exception(failed, message.topic, extra=_sender(message.topic))
             metrics.REFUSED.add("internal")
             failure = OodidaError("the orchestrator failed on this request; its log says why")
             self._reply(turn, message, Reply(error=error_reply(failure)))
-
-    def _call_the_roll(self, turn: Turn) -> None:
-        """Some time after a connection: who has not shown a presence since is not there."""
-        if self._roll is None or time.monotonic() < self._roll.ends_at:
-            return
-        roll, self._roll = self._roll, None
-        for role in ("vehicles", "workers"):
-            for row in queries.edges(turn.session, role):
-                if row.online and (role, row.name) not in roll.present:
-                    row.online = False
-                    turn.session.flush()
-                    _gone(turn, role, row.name)
 
     def _dispatch(self, turn: Turn, message: Incoming) -> None:
         address = topics.parse(message.topic)
@@ -189,7 +215,7 @@ class Service:
         match address.family, address.channel:
             case ("vehicles" | "workers") as role, "presence":
                 if message.payload:  # an empty one clears a retained presence
-                    _presence(turn, role, address.name, message)
+                    presences.seen(turn, role, address.name, message)
                     if self._roll is not None:
                         self._roll.present.add((role, address.name))
             case "vehicles" | "workers", "reports":
@@ -210,37 +236,24 @@ class Service:
             return  # nobody is answered in somebody else's place
         options = {"correlation": message.correlation, "expiry_s": 60}
         try:
-            turn.send(message.response_topic, reply, **options)
+            turn.tell(message.response_topic, reply, **options)
         except OodidaError as error:
-            turn.send(message.response_topic, Reply(error=error_reply(error)), **options)
+            turn.tell(message.response_topic, Reply(error=error_reply(error)), **options)
 
-    async def _publish(self) -> None:
-        """Drain the outbox: what the broker has accepted is forgotten in a later transaction."""
-        while True:
-            await self._outbox_filled.wait()
-            self._outbox_filled.clear()
-            while self._outbox:
-                batch = [self._outbox.popleft() for _ in range(min(BATCH, len(self._outbox)))]
-                done = await self._send([outgoing for _, outgoing in batch])
-                self._sent.extend(id_ for (id_, _), ok in zip(batch, done, strict=True) if ok)
-                left = [item for item, ok in zip(batch, done, strict=True) if not ok]
-                if left:
-                    self._outbox.extendleft(reversed(left))
-                    await self._link.wait_up()
 
-    async def _send(self, batch: list[Outgoing]) -> list[bool]:
-        """Publish messages; of each, whether it is done with."""
-        done = []
-        for problem in await self._link.publish_many(batch):
-            if problem is None:
-                metrics.PUBLISHED.add("accepted")
-            elif isinstance(problem, NotConnected):
-                metrics.PUBLISHED.add("put_off")
-            else:
-                log.warning("given up: %s", problem)
-                metrics.PUBLISHED.add("refused")
-            done.append(not isinstance(problem, NotConnected))
-        return done
+def _overdue(turn: Turn, row: AssignmentRow) -> None:
+    """An assignment's time has come; whatever is decided, it is not due again at once."""
+    assignments.overdue(turn, row)
+    if row.wake_at is not None and row.wake_at <= turn.now:
+        row.wake_at = turn.now + POLL_S
+
+
+def _ours(turn: Turn, error: Exception) -> bool:
+    """True if an error is not the message's: the store's, or that of another's being faster.
+
+    In a turn's last attempt it is the message's that the store goes on to refuse it.
+    """
+    return problems.away(error) or (problems.contended(error) and not turn.last_try)
 
 
 def _set_aside(turn: Turn, message: Incoming) -> bool:
@@ -272,8 +285,10 @@ def _take(turn: Turn) -> None:
                 answers.answered(turn, part)
                 for side, edge, report in part:
                     role: topics.Role = "vehicles" if side is Side.ONBOARD else "workers"
-                    turn.send(topics.receipts(role, edge), Receipt(id=report.id), expiry_s=60)
-        except Exception:
+                    turn.tell(topics.receipts(role, edge), Receipt(id=report.id), expiry_s=60)
+        except Exception as problem:
+            if _ours(turn, problem):
+                raise
             if len(part) > 1:
                 parts += [[answer] for answer in part]
                 continue
@@ -288,66 +303,6 @@ def _sender(topic: str) -> dict[str, str]:
     if address is None or address.family not in field_:
         return {}
     return {field_[address.family]: address.name}
-
-
-def _presence(turn: Turn, role: str, name: str, message: Incoming) -> None:
-    if len(message.payload) > MAX_PRESENCE:
-        raise BadRequest(f"a presence has at most {MAX_PRESENCE} bytes")
-    seen = messages.decode(PRESENCE, message.payload, message.content_type)
-    row = queries.edge(turn.session, role, name)
-    if row is not None and seen.session < row.session:
-        return  # the death of an old session, told late
-    was_online = row is not None and row.online and row.session == seen.session
-    if row is None:
-        row = EdgeRow(role=role, name=name, online=False, session=0, presence=b"")
-        turn.session.add(row)
-    row.online, row.session = seen.online, seen.session
-    if seen.online or not row.presence:
-        row.presence = dump(seen)  # a last will says nothing of signals and attributes
-    turn.session.flush()
-    if seen.online and not was_online:
-        shipped.edge_up(turn, row)
-        if role == "workers":
-            deployments.worker_up(turn, name)
-            _pass_on(turn)
-    if not seen.online:
-        _gone(turn, role, name)
-
-
-def _gone(turn: Turn, role: str, name: str) -> None:
-    """A vehicle or worker is lost: nobody waits for it."""
-    shipped.edge_gone(turn, role, name)
-    if role == "vehicles":
-        assignments.vehicle_gone(turn, name)
-    else:
-        deployments.worker_gone(turn, name)
-        _pass_on(turn)
-
-
-def _pass_on(turn: Turn) -> None:
-    """Workers have changed: what one of them may have taken along is asked for again."""
-    for row in queries.combining(turn.session):
-        _guarded(turn, row.id, assignments.ask_workers_again)
-    deployments.verify_again(turn)
-
-
-def _guarded(turn: Turn, id_: str, work: Callable[[Turn, AssignmentRow], None]) -> None:
-    """Work on one assignment; what goes wrong ends that assignment and nothing else."""
-    try:
-        with about(assignment=id_), turn.savepoint():
-            row = queries.assignment(turn.session, id_)
-            if row is not None:
-                work(turn, row)
-        return
-    except OodidaError as error:
-        failure = error
-    except Exception:
-        log.exception("the assignment %s could not go on", id_)
-        failure = OodidaError("the orchestrator failed on this assignment; its log says why")
-    with turn.savepoint():
-        row = queries.assignment(turn.session, id_)
-        if row is not None:
-            assignments.fail(turn, row, failure)
 
 
 def _report(turn: Turn, address: topics.Address, message: Incoming) -> None:
@@ -367,4 +322,4 @@ def _report(turn: Turn, address: topics.Address, message: Incoming) -> None:
         case _:
             pass
     role: topics.Role = "vehicles" if side is Side.ONBOARD else "workers"
-    turn.send(topics.receipts(role, address.name), Receipt(id=report.id), expiry_s=60)
+    turn.tell(topics.receipts(role, address.name), Receipt(id=report.id), expiry_s=60)

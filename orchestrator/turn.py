@@ -17,7 +17,7 @@ from protocol import messages, topics, values
 from protocol.assignment import Known
 from protocol.errors import OodidaError, ValueTooLarge
 from protocol.link import Outgoing
-from protocol.messages import MAX_MESSAGE, ErrorReply, Presence, TaskReport
+from protocol.messages import MAX_MESSAGE, ErrorReply, Presence, ProgressEvent, TaskReport
 from protocol.module import Side
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,10 @@ class Answer(NamedTuple):
 
 @dataclass
 class Turn:
-    """What handlers work with. ``now`` is wall time in seconds; ``outgoing`` is sent on commit.
+    """What handlers work with. ``now`` is wall time in seconds.
+
+    ``outgoing`` is stored with the turn and sent until the broker has it. ``fleeting`` is sent
+    after the commit and never again: whoever misses it asks, or tells, once more.
 
     ``answers`` are taken together once every message has been handled.
     """
@@ -41,30 +44,32 @@ class Turn:
     session: Session
     now: float
     outgoing: list[Outgoing] = field(default_factory=list)
+    fleeting: list[Outgoing] = field(default_factory=list)
     progressed: set[str] = field(default_factory=set)
     answers: list[Answer] = field(default_factory=list)
+    last_try: bool = False
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """A part of this turn that is done whole, or leaves no trace if it raises."""
-        sending, progressed = len(self.outgoing), set(self.progressed)
+        sending, telling = len(self.outgoing), len(self.fleeting)
+        progressed = set(self.progressed)
         try:
             with self.session.begin_nested():
                 yield
         except BaseException:
             del self.outgoing[sending:]
+            del self.fleeting[telling:]
             self.progressed = progressed
             raise
 
     def send(self, topic: str, message: BaseModel, **options: Any) -> None:
         """Publish a message once this turn is committed. Raises ValueTooLarge if it is."""
-        payload, content_type = messages.encode(message)
-        if len(payload) > MAX_MESSAGE:
-            raise ValueTooLarge(
-                f"this needs a message of {len(payload)} bytes; at most {MAX_MESSAGE} may travel: "
-                "take fewer vehicles, or return less from each"
-            )
-        self.outgoing.append(Outgoing(topic, payload, content_type, **options))
+        self.outgoing.append(_written(topic, message, **options))
+
+    def tell(self, topic: str, message: BaseModel, **options: Any) -> None:
+        """As `send`, but it may be lost: a receipt, a reply, how far something is."""
+        self.fleeting.append(_written(topic, message, **options))
 
     def order(self, topic: str, order: BaseModel, timeout_s: float) -> None:
         """Publish an order that is of no use after its time."""
@@ -72,7 +77,10 @@ class Turn:
 
     def event(self, user: str, about: str, event: BaseModel) -> None:
         """Tell an analyst what happened."""
-        self.send(topics.events(user, about), event)
+        if isinstance(event, ProgressEvent):
+            self.tell(topics.events(user, about), event)
+        else:
+            self.send(topics.events(user, about), event)
 
     def fleet(self) -> Mapping[str, Presence]:
         """Every vehicle ever seen, with its newest presence."""
@@ -83,6 +91,16 @@ class Turn:
             except ValueError:  # stored by another version: one vehicle less, not none
                 log.exception("the presence of %s cannot be read", row.name)
         return found
+
+
+def _written(topic: str, message: BaseModel, **options: Any) -> Outgoing:
+    payload, content_type = messages.encode(message)
+    if len(payload) > MAX_MESSAGE:
+        raise ValueTooLarge(
+            f"this needs a message of {len(payload)} bytes; at most {MAX_MESSAGE} may travel: "
+            "take fewer vehicles, or return less from each"
+        )
+    return Outgoing(topic, payload, content_type, **options)
 
 
 def presence(row: EdgeRow) -> Presence:

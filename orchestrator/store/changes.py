@@ -13,6 +13,8 @@ from sqlalchemy import bindparam, insert, literal, select, update
 from sqlalchemy.orm import Session
 
 from orchestrator.metrics import CHANGES
+from orchestrator.store.lease_queries import LEASE_S
+from orchestrator.store.problems import Overtaken
 from orchestrator.store.queries import Brief
 from orchestrator.store.tables import AssignmentRow, DeploymentRow, TaskRow, TransitionRow
 from protocol.lifecycle import (
@@ -26,17 +28,14 @@ from protocol.lifecycle import (
     advance,
     leading_to,
 )
+from protocol.module import Side
 
 log = logging.getLogger(__name__)
 
 
-class Overtaken(Exception):
-    """Somebody else has changed this state meanwhile: what was decided is to be decided again."""
-
-
 def add_tasks(session: Session, rows: Iterable[dict[str, Any]], *, now: float, cause: str) -> None:
     """Store new tasks, many at once; each dict has every column but those of the answer."""
-    listed = [{**_UNANSWERED, **row} for row in rows]
+    listed = [{**_UNANSWERED, "lease_until": _lease(row, now), **row} for row in rows]
     if listed:
         session.execute(insert(TaskRow), listed)
         session.execute(
@@ -52,8 +51,17 @@ def add_tasks(session: Session, rows: Iterable[dict[str, Any]], *, now: float, c
 
 _UNANSWERED: dict[str, Any] = {
     "digest": None, "generation": 0, "seconds": 0.0, "outcome": None, "account": None,
-    "lease_until": None, "late_at": None,
+    "late_at": None,
 }  # fmt: skip
+
+
+def _lease(row: dict[str, Any], now: float) -> float | None:
+    return now + LEASE_S if row["side"] == Side.OFFBOARD else None
+
+
+def _clean(cause: str) -> str:
+    """In bounds, and without what PostgreSQL has no place for."""
+    return cause[:4000].replace("\0", "")
 
 
 def _transition(
@@ -61,7 +69,7 @@ def _transition(
 ) -> dict[str, Any]:
     return {
         "at": now, "kind": kind, "subject": row["id"], "attempt": row.get("attempt", 0),
-        "edge": row.get("edge", ""), "old": old, "new": new, "cause": cause[:4000],
+        "edge": row.get("edge", ""), "old": old, "new": new, "cause": _clean(cause),
     }  # fmt: skip
 
 
@@ -121,7 +129,7 @@ def move_tasks(session: Session, moves: Iterable[Move], *, now: float, cause: st
                 "at": now, "kind": "task", "subject": task.id, "attempt": task.attempt,
                 "assignment": task.assignment, "iteration": task.iteration,
                 "edge": values.get("edge", task.edge), "old": task.state, "new": new.value,
-                "cause": cause[:4000],
+                "cause": _clean(cause),
             }
             for task, new, values in listed
         ],
@@ -182,7 +190,7 @@ def _end(
     )
     told = select(
         literal(now), literal("task"), TaskRow.id, TaskRow.attempt, TaskRow.assignment,
-        TaskRow.iteration, TaskRow.edge, TaskRow.state, literal(new.value), literal(cause[:4000]),
+        TaskRow.iteration, TaskRow.edge, TaskRow.state, literal(new.value), literal(_clean(cause)),
     ).where(*these)  # fmt: skip
     columns = [
         "at", "kind", "subject", "attempt", "assignment", "iteration", "edge", "old", "new",
@@ -245,7 +253,7 @@ def _move(
             edge=row.edge if task else "",
             old=str(old),
             new=str(new),
-            cause=cause[:4000],
+            cause=_clean(cause),
         )
     )
 

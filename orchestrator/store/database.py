@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import create_engine, event, make_url, text
 from sqlalchemy.orm import Session, sessionmaker
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -21,7 +21,11 @@ class Database:
     """A store at an SQLAlchemy URL, migrated to the newest schema when opened."""
 
     def __init__(self, url: str) -> None:
-        self._engine = create_engine(url)
+        # An orchestrator works in one transaction at a time; whoever looks at figures, beside it.
+        pool: dict[str, Any] = {"pool_size": 2, "max_overflow": 3, "pool_timeout": 10}
+        if make_url(url).get_backend_name() == "sqlite":
+            pool = {}
+        self._engine = create_engine(url, pool_pre_ping=bool(pool), **pool)
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine, "connect", _tune_sqlite)
             event.listen(self._engine, "begin", _begin)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import and_, case, delete, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import and_, case, func, select
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from orchestrator.store import lease_queries
 from orchestrator.store.tables import (
     AssignmentRow,
     DeploymentRow,
@@ -16,12 +19,13 @@ from orchestrator.store.tables import (
     IterationRow,
     ModuleRow,
     ModuleStateRow,
-    OutboxRow,
     TaskRow,
 )
 from protocol.lifecycle import OPEN, AssignmentState, DeploymentState, TaskState
-from protocol.link import Outgoing
 from protocol.module import Side
+
+#: The largest number in a column of integers; nothing of ours is counted further.
+MOST: Final = 2**31 - 1
 
 
 class Deadline(NamedTuple):
@@ -37,9 +41,24 @@ def edges(session: Session, role: str) -> Sequence[EdgeRow]:
     return session.scalars(select(EdgeRow).where(EdgeRow.role == role).order_by(EdgeRow.name)).all()
 
 
-def edge(session: Session, role: str, name: str) -> EdgeRow | None:
+def edge(session: Session, role: str, name: str, *, lock: bool = False) -> EdgeRow | None:
     """One vehicle or worker."""
-    return session.get(EdgeRow, (role, name))
+    return session.get(EdgeRow, (role, name), with_for_update=lock, populate_existing=lock)
+
+
+def edge_to_change(session: Session, role: str, name: str) -> EdgeRow:
+    """One vehicle or worker, which is new if nobody has seen it; nobody else changes it now."""
+    unseen = {
+        "role": role, "name": name, "online": False, "session": 0, "presence": b"",
+        "gone_at": None,
+    }  # fmt: skip
+    postgresql = session.get_bind().dialect.name == "postgresql"
+    insert = postgresql_insert if postgresql else sqlite_insert
+    session.execute(insert(EdgeRow).values(unseen).on_conflict_do_nothing())
+    row = edge(session, role, name, lock=True)
+    if row is None:
+        raise RuntimeError(f"{name} cannot be stored")
+    return row
 
 
 def online(session: Session, role: str) -> frozenset[str]:
@@ -101,6 +120,8 @@ def module_generation(
     session: Session, user: str, side: Side, name: str, generation: int
 ) -> ModuleRow | None:
     """One generation of a module."""
+    if generation > MOST:
+        return None
     return session.get(ModuleRow, (user, side.value, name, generation))
 
 
@@ -147,13 +168,15 @@ def next_number(session: Session) -> int:
 
 
 def deployment(session: Session, id_: str) -> DeploymentRow | None:
-    """One deployment."""
-    return session.get(DeploymentRow, id_)
+    """One deployment; nobody else changes it until this transaction ends."""
+    session.flush()
+    return session.get(DeploymentRow, id_, with_for_update=True, populate_existing=True)
 
 
 def assignment(session: Session, id_: str) -> AssignmentRow | None:
-    """One assignment."""
-    return session.get(AssignmentRow, id_)
+    """One assignment; nobody else changes it, or its tasks, until this transaction ends."""
+    session.flush()
+    return session.get(AssignmentRow, id_, with_for_update=True, populate_existing=True)
 
 
 def assignments(session: Session, user: str, limit: int = 200) -> Sequence[AssignmentRow]:
@@ -212,6 +235,8 @@ def finished_iterations(
 
 def task(session: Session, id_: str, attempt: int) -> TaskRow | None:
     """One attempt of a task."""
+    if attempt > MOST:
+        return None
     return session.get(TaskRow, (id_, attempt))
 
 
@@ -229,9 +254,21 @@ class Brief(NamedTuple):
 
 
 def briefs(session: Session, ids: Collection[str]) -> dict[tuple[str, int], Brief]:
-    """Every attempt of some tasks, by task and attempt; nobody else changes them meanwhile."""
+    """Every attempt of some tasks, by task and attempt; nobody else changes them meanwhile.
+
+    Their assignments are locked before them, as everywhere, and in the same order.
+    """
     found: dict[tuple[str, int], Brief] = {}
     listed = sorted(ids)
+    owners: set[str] = set()
+    for start in range(0, len(listed), 500):
+        some = TaskRow.id.in_(listed[start : start + 500])
+        owners.update(session.scalars(select(TaskRow.assignment).where(some).distinct()))
+    for start in range(0, len(owners), 500):
+        those = AssignmentRow.id.in_(sorted(owners)[start : start + 500])
+        session.execute(
+            select(AssignmentRow.id).where(those).order_by(AssignmentRow.id).with_for_update()
+        )
     columns = (
         TaskRow.id, TaskRow.attempt, TaskRow.assignment, TaskRow.iteration, TaskRow.side,
         TaskRow.edge, TaskRow.state, TaskRow.outcome.is_not(None),
@@ -241,7 +278,6 @@ def briefs(session: Session, ids: Collection[str]) -> dict[tuple[str, int], Brie
             select(*columns)
             .where(TaskRow.id.in_(listed[start : start + 500]))
             .order_by(TaskRow.id, TaskRow.attempt)
-            .with_for_update(of=TaskRow)
         )
         for row in session.execute(rows):
             brief = Brief(*row)
@@ -295,15 +331,21 @@ def progress(session: Session, assignment_id: str, number: int) -> tuple[int, in
     return asked - (left or 0), asked
 
 
-def deadlines(session: Session, until: float) -> list[Deadline]:
-    """What is overdue at a time."""
-    a = select(AssignmentRow.id).where(AssignmentRow.wake_at <= until)
-    d = select(DeploymentRow.id).where(DeploymentRow.deadline_at <= until)
-    e = select(EnvironmentRow.key).where(EnvironmentRow.deadline_at <= until)
+def deadlines(session: Session, until: float, limit: int = 100) -> list[Deadline]:
+    """What is overdue at a time and nobody else looks after; it is locked, the oldest first."""
+
+    def due(key: InstrumentedAttribute[str], at: Any) -> Sequence[str]:
+        rows = select(key).where(at <= until).order_by(at, key).limit(limit)
+        return session.scalars(rows.with_for_update(skip_locked=True)).all()
+
+    session.flush()
+    a = due(AssignmentRow.id, AssignmentRow.wake_at)
+    d = due(DeploymentRow.id, DeploymentRow.deadline_at)
+    e = due(EnvironmentRow.key, EnvironmentRow.deadline_at)
     return [
-        *(Deadline(assignment=id_) for id_ in session.scalars(a)),
-        *(Deadline(deployment=id_) for id_ in session.scalars(d)),
-        *(Deadline(environment=key) for key in session.scalars(e)),
+        *(Deadline(assignment=id_) for id_ in a),
+        *(Deadline(deployment=id_) for id_ in d),
+        *(Deadline(environment=key) for key in e),
     ]
 
 
@@ -313,46 +355,6 @@ def next_deadline(session: Session) -> float | None:
         session.scalar(select(func.min(AssignmentRow.wake_at))),
         session.scalar(select(func.min(DeploymentRow.deadline_at))),
         session.scalar(select(func.min(EnvironmentRow.deadline_at))),
+        lease_queries.next_end(session),
     ]
     return min((t for t in times if t is not None), default=None)
-
-
-def add_outgoing(session: Session, messages: Sequence[Outgoing]) -> list[int]:
-    """Put messages into the outbox, in order; their row numbers."""
-    rows = [
-        OutboxRow(
-            owner="",
-            claimed_until=0.0,
-            topic=m.topic,
-            payload=m.payload,
-            content_type=m.content_type,
-            retain=m.retain,
-            expiry_s=m.expiry_s,
-            response_topic=m.response_topic,
-            correlation=m.correlation,
-        )
-        for m in messages
-    ]
-    session.add_all(rows)
-    session.flush()
-    return [row.id for row in rows]
-
-
-def outgoing(session: Session) -> list[tuple[int, Outgoing]]:
-    """What is still in the outbox, in order."""
-    return [
-        (
-            row.id,
-            Outgoing(
-                row.topic, row.payload, row.content_type, row.retain, row.expiry_s,
-                row.response_topic, row.correlation,
-            ),
-        )
-        for row in session.scalars(select(OutboxRow).order_by(OutboxRow.id))
-    ]  # fmt: skip
-
-
-def forget_outgoing(session: Session, ids: Sequence[int]) -> None:
-    """Take messages that the broker has out of the outbox."""
-    for start in range(0, len(ids), 500):
-        session.execute(delete(OutboxRow).where(OutboxRow.id.in_(ids[start : start + 500])))

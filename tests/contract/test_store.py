@@ -1,4 +1,4 @@
-"""What every store must do. SQLite now; another database is a URL away."""
+"""What every store must do: SQLite, and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
-from orchestrator.store import Database, changes, environment_queries, queries
+from orchestrator.store import Database, changes, environment_queries, outbox, queries
 from orchestrator.store.database import MIGRATIONS
 from orchestrator.store.tables import (
     AssignmentRow,
@@ -27,10 +27,18 @@ from protocol.link import Outgoing
 from protocol.module import Side
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where an empty store can be made."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/store.db"
+    return str(request.getfixturevalue("postgres_database"))
+
+
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def database(url: str) -> Iterator[Database]:
     """An empty store."""
-    opened = Database(f"sqlite:///{tmp_path}/store.db")
+    opened = Database(url)
     yield opened
     opened.close()
 
@@ -66,21 +74,21 @@ def test_the_migrations_add_up_to_the_schema(database: Database) -> None:
     assert differences == []
 
 
-def test_rows_of_the_first_schema_are_there_in_the_newest(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/store.db"
+def test_rows_of_the_first_schema_are_there_in_the_newest(url: str) -> None:
     old = create_engine(url)
+    blob = "x'78'" if url.startswith("sqlite") else "decode('78', 'hex')"
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with old.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
         connection.exec_driver_sql(
-            "INSERT INTO modules VALUES "
-            "('ada', 'onboard', 'm', 2, 'd', 'minimal', x'78', NULL, 'd1', 1.0)"
+            "INSERT INTO modules VALUES "  # noqa: S608
+            f"('ada', 'onboard', 'm', 2, 'd', 'minimal', {blob}, NULL, 'd1', 1.0)"
         )
         connection.exec_driver_sql(
-            "INSERT INTO deployments VALUES "
-            "('d1', 'ada', 'onboard', 'm', 1, x'78', 'd', 'shipped', 2, NULL, NULL)"
+            "INSERT INTO deployments VALUES "  # noqa: S608
+            f"('d1', 'ada', 'onboard', 'm', 1, {blob}, 'd', 'shipped', 2, NULL, NULL)"
         )
     old.dispose()
     opened = Database(url)
@@ -95,8 +103,7 @@ def test_rows_of_the_first_schema_are_there_in_the_newest(tmp_path: Path) -> Non
     opened.close()
 
 
-def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/store.db"
+def test_opening_again_keeps_what_is_there(url: str) -> None:
     first = Database(url)
     with first.transaction() as session:
         session.add(EdgeRow(role="vehicles", name="car-1", online=True, session=3, presence=b"{}"))
@@ -122,8 +129,7 @@ def test_a_transaction_that_raises_changes_nothing(database: Database) -> None:
         assert queries.assignment(session, "a") is None
 
 
-def test_a_savepoint_inside_a_transaction_is_not_its_commit(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/store.db"
+def test_a_savepoint_inside_a_transaction_is_not_its_commit(url: str) -> None:
     writer = Database(url)
 
     def two_parts() -> None:
@@ -250,9 +256,13 @@ def test_the_outbox_keeps_its_order_until_it_is_told_to_forget(database: Databas
         Outgoing("t/2", b"{}", expiry_s=5, response_topic="r", correlation=b"c"),
     ]
     with database.transaction() as session:
-        ids = queries.add_outgoing(session, sent)
+        stored = outbox.add(session, sent, owner="one", until=10.0)
+        assert [message for _, message in stored] == sent
     with database.transaction() as session:
-        assert queries.outgoing(session) == list(zip(ids, sent, strict=True))
-        queries.forget_outgoing(session, ids[:1])
+        assert outbox.take(session, owner="two", now=9.0, until=30.0) == []
+        assert outbox.take(session, owner="two", now=10.0, until=30.0) == stored
+        assert outbox.take(session, owner="one", now=10.0, until=30.0) == []
+        outbox.forget(session, [stored[0][0]])
+        outbox.renew(session, [stored[1][0]], owner="two", until=0.0)
     with database.transaction() as session:
-        assert [o for _, o in queries.outgoing(session)] == sent[1:]
+        assert outbox.take(session, owner="one", now=10.0, until=30.0) == stored[1:]

@@ -1,0 +1,52 @@
+"""Leases of off-board tasks: who does not show that it works on one loses it to another worker."""
+
+from __future__ import annotations
+
+from orchestrator import assignments
+from orchestrator.guard import guarded
+from orchestrator.store import lease_queries, queries
+from orchestrator.store.tables import AssignmentRow
+from orchestrator.turn import Turn
+from protocol.lifecycle import OPEN, AssignmentState, TaskState
+from protocol.module import Side
+
+
+def expired(turn: Turn) -> None:
+    """Order again what no worker has shown to work on in time. Nobody is asked if none is there."""
+    for id_ in lease_queries.expired(turn.session, turn.now):
+        guarded(turn, id_, _again)
+
+
+def worker_gone(turn: Turn, worker: str) -> None:
+    """A worker is lost: what it had, and what it may have taken from the queue, is another's."""
+    for id_ in lease_queries.held(turn.session, worker):
+        guarded(turn, id_, lambda t, row: _from(t, row, worker))
+
+
+def worker_up(turn: Turn, worker: str) -> None:
+    """A worker is there (again): it is asked for what could be asked of nobody before."""
+    if queries.online(turn.session, "workers") - {worker}:
+        return  # the others have been asked
+    for id_ in lease_queries.held(turn.session, worker):
+        guarded(turn, id_, lambda t, row: _from(t, row, worker))
+
+
+def _again(turn: Turn, row: AssignmentRow) -> None:
+    if row.state != AssignmentState.COMBINING:
+        return
+    for task in queries.tasks(turn.session, row.id, row.iteration, Side.OFFBOARD):
+        if task.lease_until is None or task.lease_until > turn.now:
+            return  # it has been renewed, or ordered again, meanwhile
+        if not queries.online(turn.session, "workers"):
+            task.lease_until = turn.now + lease_queries.LEASE_S
+            return
+        assignments.ask_workers_again(turn, row)
+
+
+def _from(turn: Turn, row: AssignmentRow, worker: str) -> None:
+    if row.state != AssignmentState.COMBINING:
+        return
+    for task in queries.tasks(turn.session, row.id, row.iteration, Side.OFFBOARD):
+        mine = task.edge in ("", worker) and task.state in OPEN
+        if mine or task.state == TaskState.CANCELLED:  # the worker was stopped, and said so
+            assignments.ask_workers_again(turn, row)
