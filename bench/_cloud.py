@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,11 @@ PATIENCE_S = 120.0
 def say(line: str) -> None:
     """Progress, where it is not in the way of the figures."""
     print(line, file=sys.stderr, flush=True)
+
+
+def end_on_termination() -> None:
+    """Let a SIGTERM end the bench as Ctrl-C does, so that nothing of it is left behind."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import oodida
 from bench import _bare
 from bench._broker import broker
-from bench._cloud import Cloud, cloud, rows, say, until, vehicles
+from bench._cloud import Cloud, cloud, end_on_termination, rows, say, until, vehicles
 from bench._measure import print_figures, spread
 
 ASSIGNMENT = oodida.Assignment(
@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--processes", type=int, help="processes that share the vehicles")
     options = parser.parse_args()
+    end_on_termination()
     sizes = [size(options, int(n)) for n in options.vehicles.split(",")]
     medians = {s["vehicles"]: s["iteration"]["median_ms"] for s in sizes}
     print_figures(
