@@ -247,7 +247,7 @@ def main() -> None:
             metrics.POOL_IDLE: lambda: sandbox.stock[0],
             metrics.POOL_WANTED: lambda: sandbox.stock[1],
         }
-        checks = {"broker": lambda: agent.connected, "state": lambda: os.access(folder, os.W_OK)}
+        checks = {"broker": lambda: agent.connected, "journal": agent.journal_answers}
 
         async def serve(ready: asyncio.Event) -> None:
             with reading(gauges):

@@ -257,6 +257,10 @@ class Agent:
         """How many reports the cloud has not acknowledged yet."""
         return self._reporter.unsent
 
+    def journal_answers(self) -> bool:
+        """True if the journal can be read; raises JournalFull if not."""
+        return self._journal.sessions() >= 0
+
     @property
     def running(self) -> int:
         """How many tasks are being worked on."""

@@ -83,7 +83,7 @@ def test_a_vehicle_without_a_broker_lives_and_is_not_ready(tmp_path: Path, engin
         assert get(f"{url}/health/live")[0] == 200
         status, told = get(f"{url}/health/ready")
         assert status == 503
-        assert json.loads(told)["broker"] is False
+        assert json.loads(told) == {"ok": False, "broker": False, "journal": True}
         assert "oodida_edge_connected 0.0" in get(f"{url}/metrics")[1]
         assert get(f"{url}/etc/passwd")[0] == 404
 
