@@ -104,11 +104,11 @@ def assignment() -> oodida.Assignment:
         onboard=TEN_SAMPLES,
         offboard=oodida.Offboard("custom", module="doubled"),
         iterations=2,
-        deadline_s=30,
+        deadline_s=60,
     )
 
 
-@pytest.mark.timeout(420)  # on a machine that is new, images are built first
+@pytest.mark.timeout(600)  # on a machine that is new, images are built first
 def test_a_cloud_and_a_vehicle_that_lose_an_orchestrator_and_a_worker(
     deploy: Deploy, port: int, tmp_path: Path
 ) -> None:
@@ -116,7 +116,7 @@ def test_a_cloud_and_a_vehicle_that_lose_an_orchestrator_and_a_worker(
     deploy("up", "vehicle")
     client = docker.from_env()
     with oodida.connect(f"mqtt://127.0.0.1:{port}", user="ada") as fleet:
-        assert until(lambda: any(v.online for v in fleet.vehicles()))
+        assert until(lambda: any(v.online for v in fleet.vehicles()), 60)
         source = tmp_path / "doubled.py"
         source.write_text(DOUBLED)
         fleet.deploy(source, name="doubled", to="cloud")
