@@ -15,6 +15,7 @@ from orchestrator import metrics
 from orchestrator.service import Service
 from orchestrator.store import figures
 from orchestrator.store.opening import open_store
+from orchestrator.store.retention import Keep
 from protocol.errors import SetupError
 from protocol.logs import start_logging
 from protocol.metrics import Gauge, Reading, reading
@@ -48,6 +49,16 @@ def main() -> None:
         "OODIDA_STORE_PASSWORD_FILE, else the password in --store, if any)",
     )  # fmt: skip
     parser.add_argument("--name", default=socket.gethostname()[:40], help="its name on the broker")
+    parser.add_argument(
+        "--keep-days", type=float, default=30.0, metavar="DAYS",
+        help="how long tasks, values and changes of state are kept after their assignment's end; "
+        "who took part is kept for ever (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep-rows", type=int, default=5_000_000, metavar="ROWS",
+        help="how many rows of tasks and changes are kept at most; those of the assignments that "
+        "ended first go first, those of running ones never (default: %(default)s)",
+    )  # fmt: skip
     add_options(parser)
     parser.add_argument("--stop-on-eof", action="store_true", help="stop when standard input ends")
     options = parser.parse_args()
@@ -57,7 +68,8 @@ def main() -> None:
     except SetupError as problem:
         sys.exit(f"{problem.code}: {problem}")
     try:
-        service = Service(options.broker, database, f"{options.name}-{os.getpid()}")
+        keep = Keep(options.keep_days, options.keep_rows)
+        service = Service(options.broker, database, f"{options.name}-{os.getpid()}", keep)
         gauges: dict[Gauge, Callable[[], Reading]] = {
             metrics.CONNECTED: lambda: service.connected,
             **figures.gauges(database),

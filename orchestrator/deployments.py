@@ -6,7 +6,7 @@ from typing import Final
 
 from orchestrator import environments, events, shipped
 from orchestrator.environments import Known
-from orchestrator.store import environment_queries, queries
+from orchestrator.store import changes, environment_queries, queries
 from orchestrator.store.tables import DeploymentRow, EnvironmentRow
 from orchestrator.turn import Turn, dump, error_reply, known, load
 from protocol import topics
@@ -20,7 +20,7 @@ from protocol.errors import (
     SourceTooLarge,
     UnknownVehicle,
 )
-from protocol.lifecycle import DEPLOYMENT, DeploymentState, EnvironmentState, advance
+from protocol.lifecycle import DeploymentState, EnvironmentState
 from protocol.messages import (
     BuildReport,
     Deploy,
@@ -73,7 +73,9 @@ def _try(turn: Turn, row: DeploymentRow, environment: Known) -> None:
     """Have a worker try a module whose environment is known."""
     deploy = Deploy.model_validate(load(row.request))
     row.digest = digest_of(deploy.custom_code, environment.name)
-    row.state = advance(DEPLOYMENT, DeploymentState(row.state), DeploymentState.VERIFYING)
+    changes.move_deployment(
+        turn.session, row, DeploymentState.VERIFYING, now=turn.now, cause="its environment is there"
+    )
     row.deadline_at = turn.now + _patience(environment)
     turn.session.flush()
     _order_trial(turn, row, deploy, environment)
@@ -186,7 +188,8 @@ def _environment_changed(turn: Turn, environment: EnvironmentRow | None) -> None
 
 
 def _refuse(turn: Turn, row: DeploymentRow, error: bytes | None) -> None:
-    row.state = advance(DEPLOYMENT, DeploymentState(row.state), DeploymentState.REFUSED)
+    why = "its environment cannot be had"
+    changes.move_deployment(turn.session, row, DeploymentState.REFUSED, now=turn.now, cause=why)
     row.error = error
     turn.session.flush()
 
@@ -218,7 +221,8 @@ def _decide(turn: Turn, row: DeploymentRow, verdict: Verdict) -> None:
     row.verdict = dump(verdict)
     row.deadline_at = None
     new = DeploymentState.SHIPPED if verdict.ok else DeploymentState.REFUSED
-    row.state = advance(DEPLOYMENT, DeploymentState(row.state), new)
+    why = "it was verified" if verdict.ok else f"{verdict.code}: {verdict.reason}"
+    changes.move_deployment(turn.session, row, new, now=turn.now, cause=why)
     if verdict.ok:
         deploy = Deploy.model_validate(load(row.request))
         newest = queries.current_module(turn.session, deploy.user_id, deploy.side, deploy.name)

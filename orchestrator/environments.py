@@ -7,13 +7,13 @@ from typing import Final, NamedTuple
 from packaging.requirements import Requirement
 
 from orchestrator import wheels
-from orchestrator.store import environment_queries, queries
+from orchestrator.store import changes, environment_queries, queries
 from orchestrator.store.tables import EdgeRow, EnvironmentRow
 from orchestrator.turn import Turn, dump, error_reply, load, presence
 from protocol import topics
 from protocol.environment import EnvironmentSpec, Lock, Reason, refused
 from protocol.errors import NoWorker, OodidaError, UnknownEnvironment
-from protocol.lifecycle import ENVIRONMENT, EnvironmentState, advance
+from protocol.lifecycle import EnvironmentState
 from protocol.messages import BuildOrder, BuildReport, ErrorReply
 from protocol.module import Environment
 
@@ -59,7 +59,10 @@ def ask(turn: Turn, user: str, asked: str | EnvironmentSpec) -> Known | None:
         )  # fmt: skip
         turn.session.add(row)
     else:
-        row.state = advance(ENVIRONMENT, EnvironmentState(row.state), EnvironmentState.BUILDING)
+        again = "it is asked for again"
+        changes.move_environment(
+            turn.session, row, EnvironmentState.BUILDING, now=turn.now, cause=again
+        )
     row.user_id, row.error, row.builders = user, None, 1
     row.deadline_at = turn.now + BUILD_S + MARGIN_S
     _order(turn, row, worker)
@@ -146,7 +149,9 @@ def _built(turn: Turn, row: EnvironmentRow, report: BuildReport) -> None:
         if not problem and report.image is None:
             problem = "it does not say where the image is"
         if not problem:
-            row.state = advance(ENVIRONMENT, EnvironmentState.BUILDING, EnvironmentState.BUILT)
+            changes.move_environment(
+                turn.session, row, EnvironmentState.BUILT, now=turn.now, cause="it was built"
+            )
             row.digest, row.lock, row.image = lock.digest, report.lock, report.image or ""
             row.size, row.built_at, row.deadline_at = report.size, turn.now, None
             turn.session.flush()
@@ -195,7 +200,9 @@ def _error_of(report: BuildReport) -> ErrorReply:
 
 
 def _refuse(turn: Turn, row: EnvironmentRow, error: ErrorReply) -> None:
-    row.state = advance(ENVIRONMENT, EnvironmentState.BUILDING, EnvironmentState.REFUSED)
+    changes.move_environment(
+        turn.session, row, EnvironmentState.REFUSED, now=turn.now, cause=error.message
+    )
     row.deadline_at, row.error = None, dump(error)
     turn.session.flush()
 

@@ -21,7 +21,8 @@ from orchestrator import (
 from orchestrator.guard import guarded
 from orchestrator.outbox import Outbox
 from orchestrator.presences import RollCall
-from orchestrator.store import Database, problems, queries
+from orchestrator.store import Database, problems, queries, retention
+from orchestrator.store.retention import Keep
 from orchestrator.store.tables import AssignmentRow
 from orchestrator.turn import Answer, Turn, error_reply
 from protocol import messages, topics
@@ -48,6 +49,8 @@ BATCH: Final = 500
 _SIDES: Final = {"vehicles": Side.ONBOARD, "workers": Side.OFFBOARD}
 #: How often to look whether others have left something overdue, in seconds.
 POLL_S: Final = 1.0
+#: How often to look for what is too old, in seconds.
+FORGET_S: Final = 600.0
 #: How often a turn is decided again at once when another orchestrator is in its way.
 ATTEMPTS: Final = 6
 #: Pauses while the store does not work, in seconds: the first one, and the longest.
@@ -57,7 +60,8 @@ PAUSE_S: Final = (0.1, 5.0)
 class Service:
     """An orchestrator on one broker and one store."""
 
-    def __init__(self, url: str, database: Database, name: str) -> None:
+    def __init__(self, url: str, database: Database, name: str, keep: Keep = Keep()) -> None:  # noqa: B008
+        self._keep, self._forget_at = keep, 0.0
         self._database = database
         self._link = Link(
             url,
@@ -118,8 +122,23 @@ class Service:
                 message.acknowledge()
             left = POLL_S if next_deadline is None else next_deadline - time.time()
             patience = min(POLL_S, max(0.0, left))
+            if not batch:
+                self._forget()
             if self._roll is not None:
                 patience = min(patience, self._roll.left_s)
+
+    def _forget(self) -> None:
+        """Forget some of what is too old, in a quiet moment."""
+        if time.monotonic() < self._forget_at:
+            return
+        gone = 0
+        try:
+            with self._database.transaction() as session:
+                gone = retention.forget(session, self._keep, time.time())
+        except Exception as error:  # there will be another moment
+            if not (problems.away(error) or problems.contended(error)):
+                log.exception("what is too old cannot be forgotten")
+        self._forget_at = time.monotonic() + (POLL_S if gone else FORGET_S)
 
     async def _until_done(self, batch: list[Incoming]) -> float | None:
         """Handle a batch however long the store is away; its messages wait for that."""

@@ -16,14 +16,22 @@ from orchestrator.metrics import CHANGES
 from orchestrator.store.lease_queries import LEASE_S
 from orchestrator.store.problems import Overtaken
 from orchestrator.store.queries import Brief
-from orchestrator.store.tables import AssignmentRow, DeploymentRow, TaskRow, TransitionRow
+from orchestrator.store.tables import (
+    AssignmentRow,
+    DeploymentRow,
+    EnvironmentRow,
+    TaskRow,
+    TransitionRow,
+)
 from protocol.lifecycle import (
     ASSIGNMENT,
     DEPLOYMENT,
+    ENVIRONMENT,
     OPEN,
     TASK,
     AssignmentState,
     DeploymentState,
+    EnvironmentState,
     TaskState,
     advance,
     leading_to,
@@ -220,6 +228,30 @@ def move_deployment(
     """Move a deployment on. Raises IllegalTransition, and Overtaken."""
     advance(DEPLOYMENT, DeploymentState(row.state), new)
     _move(session, DeploymentRow, row, new, now=now, cause=cause, values={})
+
+
+def move_environment(
+    session: Session, row: EnvironmentRow, new: EnvironmentState, *, now: float, cause: str
+) -> None:
+    """Move an environment on. Raises IllegalTransition, and Overtaken."""
+    old = EnvironmentState(row.state)
+    advance(ENVIRONMENT, old, new)
+    session.flush()
+    done: Any = session.execute(
+        update(EnvironmentRow)
+        .where(EnvironmentRow.key == row.key, EnvironmentRow.state == old)
+        .values(state=new)
+        .execution_options(synchronize_session="evaluate")
+    )
+    if done.rowcount != 1:
+        raise Overtaken(f"environment {row.key} is not {old} any more")
+    CHANGES.add("environment", new.value)
+    session.add(
+        TransitionRow(
+            at=now, kind="environment", subject=row.key, attempt=0, assignment=None, iteration=0,
+            edge="", old=str(old), new=new.value, cause=_clean(cause),
+        )
+    )  # fmt: skip
 
 
 def _move(
