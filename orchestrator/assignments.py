@@ -192,7 +192,8 @@ def _halt(turn: Turn, row: AssignmentRow, now: Situation, share: float, message:
     _tell_to_stop(turn, row)
     row.deadline_at = row.wake_at = turn.now + HALTED_S
     error = AssignmentHalted(
-        f"{message}; on {times} of them: {reason}. Deploy a repair, then resume the assignment",
+        f"{message}; on {times} of them: {reason}. Deploy a repair; "
+        f"then `run.resume()`, or `oodida resume {row.id}`, goes on",
         reason=reason, generation=generation, digest=digest, share=share,
         **_listed(closed),
     )  # fmt: skip

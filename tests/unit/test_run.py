@@ -6,9 +6,20 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import pytest
+
 from oodida.run import Run
+from protocol.errors import AssignmentHalted
 from protocol.lifecycle import AssignmentState
-from protocol.messages import EndEvent, Event, History, IterationEvent, Reply
+from protocol.messages import (
+    EndEvent,
+    ErrorReply,
+    Event,
+    History,
+    IterationEvent,
+    ProgressEvent,
+    Reply,
+)
 
 
 class Wire:
@@ -26,6 +37,9 @@ class Wire:
     def unlisten(self, *_: Any) -> None:
         """The same."""
 
+    def do(self, work: Coroutine[Any, Any, None], _timeout_s: float | None = None) -> None:
+        asyncio.run(work)
+
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run(work)
 
@@ -41,6 +55,12 @@ def iteration(number: int) -> IterationEvent:
 
 def end(iterations: int) -> EndEvent:
     return EndEvent(assignment="a", state=AssignmentState.SUCCEEDED, iterations=iterations)
+
+
+def halted(iterations: int) -> EndEvent:
+    error = ErrorReply(code="halted", message="it fails on too many")
+    state = AssignmentState.HALTED
+    return EndEvent(assignment="a", state=state, iterations=iterations, error=error)
 
 
 def test_a_lost_iteration_is_asked_for_when_a_later_one_comes() -> None:
@@ -70,3 +90,34 @@ def test_an_event_that_comes_twice_or_late_changes_nothing() -> None:
         run._on_event(event)
     assert [i.number for i in run] == [1, 2]
     assert wire.asked == []
+
+
+def test_a_halted_run_goes_on_when_somebody_resumes_it() -> None:
+    wire: Any = Wire()
+    run = Run(wire, "a")
+    wire.happened = [iteration(1), halted(1)]
+    for event in wire.happened:
+        run._on_event(event)
+    iterations = iter(run)
+    assert [i.number for i in iterations] == [1]
+    assert run.halted
+    assert not run.ended
+    with pytest.raises(AssignmentHalted):
+        run.result()
+    wire.happened = [iteration(1), iteration(2), end(2)]  # and the run was told nothing of it
+    assert run.result() == 2
+    assert [i.number for i in iterations] == [2]
+    assert run.state == "succeeded"
+
+
+def test_progress_of_a_halted_run_is_believed_when_the_cloud_confirms_it() -> None:
+    wire: Any = Wire()
+    run = Run(wire, "a")
+    wire.happened = [halted(0)]
+    run._on_event(halted(0))
+    progress = ProgressEvent(assignment="a", iteration=1, answered=1, expected=2)
+    run._on_event(progress)  # it was sent before the halt
+    assert run.state == "halted"
+    wire.happened = []
+    run._on_event(progress)
+    assert run.state == "collecting"

@@ -10,15 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from oodida import check as checking
-from oodida.cli import deploying, environments, show
+from oodida.cli import deploying, environments, running, show
 from oodida.cli.demo import demo as play
 from oodida.cli.doctor import doctor as examine
 from oodida.cli.options import EnvironmentName, Json, To, Url, User
 from oodida.cli.simulating import simulate
-from oodida.cli.words import assignment_from, select_from, vehicles_from
-from oodida.fleet import Fleet, connect, environment_of, side_of
+from oodida.cli.words import vehicles_from
+from oodida.fleet import connect, environment_of, side_of
 from oodida.local import local
-from oodida.run import Run
 from oodida.source import read
 from protocol import methods as catalogue
 from protocol.errors import BadRequest, OodidaError
@@ -30,9 +29,6 @@ app = typer.Typer(
     help="Ask questions of a fleet of vehicles, with your own code, replaced while it runs.",
     epilog="Start with [bold]oodida demo[/bold], or [bold]oodida up[/bold] and a second terminal.",
 )
-
-#: How many assignments `oodida watch` lists for people.
-LISTED = 20
 
 
 @app.command()
@@ -220,128 +216,11 @@ app.command()(simulate)
 app.command()(deploying.deploy)
 
 
-@app.command()
-def run(  # noqa: PLR0917 - options, all of them by name
-    onboard: Annotated[str, typer.Option(help="A method, or custom:MODULE.")] = "mean",
-    signals: Annotated[str, typer.Option(help="One signal, or several: A,B")] = "VEHICLE_SPEED",
-    samples: Annotated[int, typer.Option(help="Samples in a window.")] = 50,
-    offboard: Annotated[str, typer.Option(help="A method, or custom:MODULE.")] = "collect",
-    iterations: Annotated[int, typer.Option(help="How many rounds.")] = 1,
-    param: Annotated[
-        list[str] | None, typer.Option(help="The on-board method's NAME=JSON; several times.")
-    ] = None,
-    offboard_param: Annotated[
-        list[str] | None, typer.Option(help="The off-board method's NAME=JSON; several times.")
-    ] = None,
-    ids: Annotated[str | None, typer.Option(help="Only these vehicles: car-1,car-2")] = None,
-    where: Annotated[
-        list[str] | None, typer.Option(help="Only vehicles with NAME=VALUE; several times.")
-    ] = None,
-    sample: Annotated[int | None, typer.Option(help="So many vehicles, drawn by --seed.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the drawing.")] = 0,
-    consistency: Annotated[
-        str, typer.Option(help="majority, newest, pinned or any: which code's results count.")
-    ] = "majority",
-    deadline: Annotated[float, typer.Option(help="Seconds an iteration may take.")] = 30.0,
-    rate_hz: Annotated[float | None, typer.Option(help="Samples a second.")] = None,
-    isolation: Annotated[
-        str, typer.Option(help="A container for each 'call', or one for the 'assignment'.")
-    ] = "call",
-    *,
-    detach: Annotated[bool, typer.Option("--detach", help="Print the id and leave.")] = False,
-    as_json: Json = False,
-    url: Url = None,
-    user: User = None,
-) -> None:
-    """Start an assignment and show its iterations as they come. Ctrl-C cancels it."""
-    with show.errors(json_wanted=as_json):
-        spec = assignment_from(
-            onboard, signals, samples, offboard, param, offboard_param,
-            vehicles=select_from(ids, where, sample, seed), iterations=iterations,
-            consistency=consistency, deadline_s=deadline, rate_hz=rate_hz, isolation=isolation,
-        )  # fmt: skip
-        with connect(url, user) as fleet:
-            started = fleet.submit(spec)
-            if detach:
-                show.as_json({"id": started.id}) if as_json else show.out.print(started.id)
-                return
-            if not as_json:
-                show.err.print(f"assignment {started.id}")
-            try:
-                _follow(started, as_json=as_json)
-            except KeyboardInterrupt:
-                started.cancel()
-                show.err.print(f"assignment {started.id} is cancelled")
-                raise
-
-
-@app.command()
-def watch(
-    id_: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="Without one: list the assignments.")
-    ] = None,
-    *,
-    as_json: Json = False,
-    url: Url = None,
-    user: User = None,
-) -> None:
-    """Show an assignment from its first iteration on, or list all. Ctrl-C only stops looking."""
-    with show.errors(json_wanted=as_json), connect(url, user) as fleet:
-        if id_ is not None:
-            _follow(fleet.run(id_), as_json=as_json)
-        else:
-            _list(fleet, as_json=as_json)
-
-
-def _list(fleet: Fleet, *, as_json: bool) -> None:
-    found = fleet.assignments()
-    if as_json:
-        show.as_json(found)
-        return
-    columns = ["id", "state", "iteration", "on-board", "off-board", "started"]
-    rows = [
-        [
-            a.id,
-            a.state.value,
-            f"{a.iteration} of {a.iterations}",
-            a.onboard,
-            a.offboard,
-            a.started[:16].replace("T", " "),
-        ]
-        for a in found[:LISTED]
-    ]
-    show.table(f"Assignments of {fleet.user}, in UTC", columns, rows)
-    if len(found) > LISTED:
-        show.out.print(f"  and {len(found) - LISTED} older ones; --json lists more")
-
-
-def _follow(run: Run, *, as_json: bool) -> None:
-    """Print iterations as they come; the reason if it failed."""
-    with show.busy(as_json=as_json) as busy:
-        busy.update("waiting for the first iteration")
-        for iteration in run:
-            if as_json:
-                show.as_json(show.iteration(iteration))
-            else:
-                show.out.print(show.iteration_line(iteration))
-            number, answered, expected = run.progress
-            busy.update(f"iteration {number}: {answered} of {expected} vehicles have answered")
-    run.result()
-
-
-@app.command()
-def cancel(
-    id_: Annotated[str, typer.Argument(metavar="ID", help="As `oodida watch` lists it.")],
-    *,
-    as_json: Json = False,
-    url: Url = None,
-    user: User = None,
-) -> None:
-    """End an assignment. No harm if it has ended."""
-    with show.errors(json_wanted=as_json), connect(url, user) as fleet:
-        fleet.cancel(id_)
-        show.as_json({"cancelled": id_}) if as_json else show.out.print(f"{id_} is ended")
-
+app.command()(running.run)
+app.command()(running.watch)
+app.command()(running.participation)
+app.command()(running.resume)
+app.command()(running.cancel)
 
 app.add_typer(environments.app, name="environments")
 app.command()(environments.profiles)

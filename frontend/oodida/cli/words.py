@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from oodida.environment import Environment
-from protocol.assignment import CUSTOM, Assignment, Offboard, Onboard, Select
+from protocol.account import Budget
+from protocol.assignment import CUSTOM, Assignment, Offboard, Onboard, Select, explain
 from protocol.errors import BadRequest
 
 
@@ -55,6 +58,44 @@ def limits_from(words: list[str] | None) -> dict[str, float]:
     return found
 
 
+def quorum_from(word: str | None) -> int | float | None:
+    """A number such as ``20``, or a share such as ``0.8`` or ``80%``."""
+    if word is None:
+        return None
+    try:
+        if word.endswith("%"):
+            return float(word[:-1]) / 100
+        return float(word) if "." in word else int(word)
+    except ValueError:
+        raise BadRequest(
+            f"--quorum {word!r:.60}: a number such as 20, or a share such as 0.8 or 80%"
+        ) from None
+
+
+def halt_from(word: str) -> float | None:
+    """A share such as ``0.3`` or ``30%``, or ``never``."""
+    if word == "never":
+        return None
+    try:
+        return float(word[:-1]) / 100 if word.endswith("%") else float(word)
+    except ValueError:
+        raise BadRequest(
+            f"--halt-on-failure {word!r:.60}: a share such as 0.3 or 30%, or never"
+        ) from None
+
+
+def budget_from(word: str | None) -> Budget | None:
+    """``NAME=NUMBER`` each, with commas between them."""
+    if word is None:
+        return None
+    found = dict(_pair(part.strip()) for part in word.split(",") if part.strip())
+    try:
+        return Budget.model_validate(found)
+    except ValidationError as problem:
+        names = ", ".join(Budget.model_fields)
+        raise BadRequest(f"--budget: {explain(problem)}; there are {names}") from None
+
+
 def schema_from(path: Path | None) -> dict[str, Any] | None:
     """The JSON object in a file."""
     if path is None:
@@ -91,6 +132,7 @@ def assignment_from(
     *,
     rate_hz: float | None,
     isolation: str = "call",
+    gaps: str = "allow",
     **rest: Any,
 ) -> Assignment:
     """An assignment; BadRequest for what is none."""
@@ -105,6 +147,7 @@ def assignment_from(
             signals=names[0] if len(names) == 1 else tuple(names),
             samples=samples,
             rate_hz=rate_hz,
+            gaps=gaps,  # type: ignore[arg-type]
             params=dict(_pair(word) for word in param or []),
         ),
         offboard=Offboard(

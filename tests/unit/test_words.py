@@ -1,0 +1,44 @@
+"""Words on the command line become a request, or a clear error."""
+
+from __future__ import annotations
+
+import pytest
+
+from oodida.cli.words import budget_from, halt_from, quorum_from
+from protocol.account import Budget
+from protocol.errors import BadRequest
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [(None, None), ("1", 1), ("20", 20), ("1.0", 1.0), ("0.8", 0.8), ("80%", 0.8)],
+)
+def test_a_quorum_is_a_number_or_a_share(word: str | None, meant: float | None) -> None:
+    found = quorum_from(word)
+    assert found == meant
+    assert type(found) is type(meant)
+
+
+@pytest.mark.parametrize(("word", "meant"), [("never", None), ("0.3", 0.3), ("30%", 0.3)])
+def test_halting_is_a_share_or_never(word: str, meant: float | None) -> None:
+    assert halt_from(word) == meant
+
+
+def test_a_budget_names_what_it_bounds() -> None:
+    assert budget_from(None) is None
+    words = "cpu_s=1.5, bytes_sent=10,container_starts=3"
+    assert budget_from(words) == Budget(cpu_s=1.5, bytes_sent=10, container_starts=3)
+
+
+@pytest.mark.parametrize("word", ["many", "", "0x2", "1e"])
+def test_what_is_no_number_is_refused_with_what_would_be(word: str) -> None:
+    with pytest.raises(BadRequest, match=r"80%"):
+        quorum_from(word)
+    with pytest.raises(BadRequest, match="never"):
+        halt_from(word)
+
+
+@pytest.mark.parametrize("word", ["cpu_s", "cpu_s=0", "memory=1", "container_starts=1.5"])
+def test_a_budget_of_something_else_is_refused(word: str) -> None:
+    with pytest.raises(BadRequest):
+        budget_from(word)
