@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 from orchestrator import events, ledger, planner
-from orchestrator.planner import Close, Closed, Halt, Miss, Situation, Wait
+from orchestrator.planner import Close, Halt, Miss, Situation, Wait
 from orchestrator.store import assignment_queries, changes, queries
 from orchestrator.store.tables import AssignmentRow, IterationRow, ModuleRow, TaskRow
 from orchestrator.turn import Turn, dump, error_reply, load
@@ -164,19 +164,21 @@ def step(turn: Turn, row: AssignmentRow) -> None:
             if closed.kept:
                 _combine(turn, row, spec)
             else:
-                told = _listed(closed)
+                told = _listed(turn, row)
                 fail(turn, row, AssignmentFailed(planner.nobody(closed.ledger), **told))
         case Miss(message):
-            closed = ledger.close(turn, row, now, ended="the quorum was missed")
-            fail(turn, row, AssignmentFailed(message, reason_code="quorum", **_listed(closed)))
+            ledger.close(turn, row, now, ended="the quorum was missed")
+            fail(turn, row, AssignmentFailed(message, reason_code="quorum", **_listed(turn, row)))
         case Halt(share, message):
             _halt(turn, row, now, share, message)
 
 
-def _listed(closed: Closed) -> dict[str, dict[str, dict[str, str]]]:
-    """The participation as an error tells it: of many vehicles, those that are out come first."""
-    order = sorted(closed.ledger.items(), key=lambda item: item[1].status == "included")
-    return {"participation": {vehicle: s._asdict() for vehicle, s in order[:MAX_LISTED]}}
+def _listed(turn: Turn, row: AssignmentRow) -> dict[str, dict[str, Any]]:
+    """A closed iteration's participation as an error tells it; those that are out come first."""
+    iteration = queries.iteration(turn.session, row.id, row.iteration)
+    told: dict[str, Any] = load(iteration.participation) if iteration is not None else {}
+    order = sorted(told.items(), key=lambda item: item[1]["status"] == "included")
+    return {"participation": dict(order[:MAX_LISTED])}
 
 
 def _halt(turn: Turn, row: AssignmentRow, now: Situation, share: float, message: str) -> None:
@@ -185,7 +187,7 @@ def _halt(turn: Turn, row: AssignmentRow, now: Situation, share: float, message:
     reasons = Counter(view.failure.reason for view in failed if view.failure is not None)
     reason, times = reasons.most_common(1)[0]
     (digest, generation), _ = Counter((v.digest, v.generation) for v in failed).most_common(1)[0]
-    closed = ledger.close(turn, row, now, ended="the assignment halted", cancelled=True)
+    ledger.close(turn, row, now, ended="the assignment halted", cancelled=True)
     changes.move_assignment(
         turn.session, row, AssignmentState.HALTED, now=turn.now, cause=f"{message}: {reason}"
     )
@@ -195,7 +197,7 @@ def _halt(turn: Turn, row: AssignmentRow, now: Situation, share: float, message:
         f"{message}; on {times} of them: {reason}. Deploy a repair; "
         f"then `run.resume()`, or `oodida resume {row.id}`, goes on",
         reason=reason, generation=generation, digest=digest, share=share,
-        **_listed(closed),
+        **_listed(turn, row),
     )  # fmt: skip
     row.error = dump(error_reply(error))
     turn.session.flush()

@@ -208,6 +208,8 @@ def test_it_halts_and_begins_again_and_a_request_that_comes_twice_does_it_once(
     assert error.code == "halted"
     assert (error.details["generation"], error.details["digest"]) == (1, NEW)
     assert cloud.statuses(1) == {"car-1": "crashed", "car-2": "crashed", "car-3": "cancelled"}
+    assert error.details["participation"]["car-1"]["usage"] is not None
+    assert error.details["participation"]["car-3"]["usage"] is None
     stopped = [o.topic for o in cloud.turns[-1].outgoing if o.topic.endswith("/orders")]
     assert "oodida/v1/vehicles/car-3/orders" in stopped
     before = {task.id for task in cloud.tasks(1).values()}

@@ -41,6 +41,7 @@ def failed_participation(fleet: oodida.Fleet, samples: int = 7) -> dict[str, tup
         onboard=oodida.Onboard("custom", module="m", signals="VEHICLE_SPEED", samples=samples),
         offboard=oodida.Offboard("collect"),
         vehicles=oodida.Select.ids(*VEHICLES),
+        halt_on_failure=None,  # or the last one would be told to stop, and have nothing to say
     )
     with pytest.raises(oodida.AssignmentFailed) as caught:
         fleet.submit(assignment).result()
