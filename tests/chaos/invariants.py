@@ -68,7 +68,7 @@ def _twice(seen: Evidence) -> Iterator[str]:
             yield f"attempt {attempt} of task {task} is in the store {times} times"
     owners = defaultdict(set)
     for t in seen.tasks:
-        # An iteration that is begun again after a halt asks anew, and what was before is superseded.
+        # An iteration that is begun again after a halt asks anew; what was before is superseded.
         if t.side == Side.ONBOARD and t.state != "superseded":
             owners[t.assignment, t.iteration, t.edge].add(t.id)
     for (assignment, number, edge), ids in owners.items():
