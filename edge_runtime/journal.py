@@ -17,6 +17,7 @@ import queue
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -44,6 +45,9 @@ log = logging.getLogger(__name__)
 VERSION: Final = 1
 #: Writes that share a commit at most: bounds how long one holds the others up.
 BATCH: Final = 2000
+#: What nobody waits for is tried again so many seconds later, and so much of it at most.
+AGAIN_S: Final = 1.0
+LEFT: Final = 10_000
 #: How long it is remembered that an order was carried out: longer than a broker keeps it. Of so
 #: many it is remembered however old they seem, because a clock may have jumped; of no more than so
 #: many however young.
@@ -137,6 +141,10 @@ class _Write(NamedTuple):
         return self.done is None or not self.done.cancelled()
 
 
+#: To look again at what was left.
+_NOTHING: Final = _Write((), None)
+
+
 class Journal:
     """A journal file. `of` gives one vehicle's view; `close` waits for what is being written."""
 
@@ -145,6 +153,8 @@ class Journal:
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        #: What nobody waits for and the disk had no room for; the writer's thread alone uses it.
+        self._left: deque[_Write] = deque(maxlen=LEFT)
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
 
@@ -215,7 +225,7 @@ class Journal:
         return done
 
     def post(self, *statements: Statement) -> None:
-        """Commit these together some time. What cannot be written is lost."""
+        """Commit these together some time: nobody waits. On a full disk they are tried again."""
         self._put(_Write(statements, None))
 
     async def commit(self, *statements: Statement) -> None:
@@ -253,6 +263,8 @@ class Journal:
             except Exception as problem:  # noqa: BLE001 - the thread must outlive whatever comes
                 log.warning("the journal cannot be written: %s", problem)
                 metrics.UNWRITTEN.add(by=len(batch))
+                if isinstance(problem, sqlite3.Error) and _of_the_disk(problem):
+                    self._left.extend(w for w in batch if w.done is None and w.statements)
                 _settle(batch, str(problem))
         with self._lock:
             if self._writer is not None:
@@ -261,8 +273,12 @@ class Journal:
 
     def _batch(self) -> tuple[list[_Write], bool]:
         """What is asked for by now, at least one; and whether it is the last."""
-        batch: list[_Write] = []
-        item = self._queue.get()
+        batch = list(self._left)
+        try:
+            item = self._queue.get(timeout=AGAIN_S if batch else None)
+        except queue.Empty:
+            item = _NOTHING
+        self._left.clear()
         while item is not None:
             if item.begins():
                 batch.append(item)

@@ -17,6 +17,7 @@ from edge_runtime.clock import Stamp
 from edge_runtime.journal import EdgeJournal, Journal, JournalFull, StoredOrder, StoredReport
 from edge_runtime.journal import StoredSamples as Samples
 from protocol.account import Usage
+from tests.conftest import until
 
 TASKS = ("a", "b", "c")
 #: What a vehicle writes: (verb, task, a number to make it one's own).
@@ -276,3 +277,16 @@ def test_a_journal_that_is_damaged_while_it_is_used_is_replaced(tmp_path: Path) 
     asyncio.run(scenario())
     assert [stored.task for stored in view.orders()] == ["a"]
     journal.close()
+
+
+def test_a_receipt_that_the_disk_did_not_take_is_written_when_it_does(journal: Journal) -> None:
+    view = journal.of("car")
+    asyncio.run(view.report(report("r")))
+    assert journal._writer is not None
+    journal._writer.execute("PRAGMA busy_timeout=0")
+    other = sqlite3.connect(journal.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")  # nobody else can write now
+    view.received(["r"])
+    assert until(lambda: len(journal._left) == 1)
+    other.close()
+    assert until(lambda: view.reports() == [])
