@@ -39,6 +39,7 @@ class Asked:
     run: oodida.Run
     ended: str = ""
     reason: str = ""
+    halted: bool = False
 
 
 @dataclass
@@ -53,6 +54,7 @@ class Analyst:
     over: threading.Event = field(default_factory=threading.Event)
     repaired: threading.Event = field(default_factory=threading.Event)
     halts: int = 0
+    tag: int = 1  # of the newest module that does not crash
     problems: list[str] = field(default_factory=list)
 
     def say(self, what: str) -> None:
@@ -80,6 +82,7 @@ class Analyst:
             self._insist(partial(self.fleet.deploy, source, LOOK, vehicles=SANDBOXED, wait=False))
             self.say(f"{step} is taken")
             if not step.crashes:
+                self.tag = step.tag
                 self.repaired.set()
 
     def submit(self, ask: Ask) -> None:
@@ -112,6 +115,10 @@ class Analyst:
             self.halts += 1
             self.say(f"{asked.ask.kind} halted")
             self.repaired.wait(patience)
+            if asked.halted:  # the repair was refused: nobody could try it while all was down
+                source = asks.look(self.tag)
+                self._insist(partial(self.fleet.deploy, source, LOOK, vehicles=SANDBOXED))
+            asked.halted = True
             self._insist(lambda: _resume(asked.run))
         except AssignmentFailed as failure:
             asked.ended, asked.reason = "failed", failure.message
