@@ -64,6 +64,7 @@ def request(turn: Turn, deploy: Deploy) -> DeploymentEvent:
     )
     turn.session.add(row)
     turn.session.flush()
+    changes.first(turn.session, row, now=turn.now, cause="it was asked for")
     if environment is not None:
         _try(turn, row, environment)
     return events.of_deployment(turn, row)

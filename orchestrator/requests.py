@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from orchestrator import assignments, deployments, environments, events, wheels
-from orchestrator.store import assignment_queries, environment_queries, queries
+from orchestrator.store import assignment_queries, changes, environment_queries, queries
 from orchestrator.store.tables import AssignmentRow, ModuleRow
 from orchestrator.turn import Turn, dump, known, presence
 from protocol import messages
@@ -140,6 +140,7 @@ def _submit(turn: Turn, request: Submit) -> None:
     )
     turn.session.add(row)
     turn.session.flush()
+    changes.first(turn.session, row, now=turn.now, cause="it was submitted")
     assignments.begin(turn, row)
 
 

@@ -214,6 +214,23 @@ def _end(
     CHANGES.add("task", new.value, by=max(0, done.rowcount))
 
 
+def first(
+    session: Session, row: AssignmentRow | DeploymentRow, *, now: float, cause: str
+) -> None:  # fmt: skip
+    """A new assignment or deployment is in its first state."""
+    of_assignment = isinstance(row, AssignmentRow)
+    kind = "assignment" if of_assignment else "deployment"
+    session.add(
+        TransitionRow(
+            at=now, kind=kind, subject=row.id, attempt=0,
+            assignment=row.id if of_assignment else None,
+            iteration=row.iteration if isinstance(row, AssignmentRow) else 0,
+            edge="", old="", new=str(row.state), cause=_clean(cause),
+        )
+    )  # fmt: skip
+    _tell(kind, row, "", str(row.state), cause)
+
+
 def move_assignment(
     session: Session, row: AssignmentRow, new: AssignmentState, *, now: float, cause: str
 ) -> None:
