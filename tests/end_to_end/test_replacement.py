@@ -190,6 +190,6 @@ def busy_containers(owner: str) -> list[str]:
 
 def processes(client: docker.DockerClient, container: str) -> int:
     try:
-        return len(client.api.top(container)["Processes"])
+        return len(client.api.top(container)["Processes"] or ())  # None: it has just ended
     except docker.errors.APIError:  # it has ended meanwhile
         return 0
