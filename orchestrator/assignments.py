@@ -281,6 +281,7 @@ def ask_workers_again(turn: Turn, row: AssignmentRow) -> None:
         TaskState.SUPERSEDED,
         now=turn.now,
         cause="its worker does not work on it",
+        lease_until=None,
     )
     turn.session.flush()
     _order_offboard(turn, row, spec_of(row), task)

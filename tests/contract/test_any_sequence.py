@@ -172,6 +172,47 @@ def test_with_answers_alone_it_succeeds(monkeypatch: pytest.MonkeyPatch, tmp_pat
     world.database.close()
 
 
+@pytest.mark.parametrize("how", ["its lease is over", "it is gone"])
+def test_what_a_lost_worker_had_is_anothers_and_its_late_answer_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str
+) -> None:
+    spec = Assignment(
+        vehicles=Select.ids(*VEHICLES),
+        onboard=Onboard("mean", signals="S", samples=3),
+        offboard=Offboard("mean"),
+        deadline_s=60,
+    )
+    world = World(tmp_path, monkeypatch, spec)
+    for number in range(len(VEHICLES)):
+        world.happen("later", number)
+    (first,) = [n for n, (_, o) in enumerate(world.orders) if isinstance(o, OffboardOrder)]
+    world.report(first + first % 2, None)  # a worker's sign of life
+    world.now += 14
+    world.turn()
+    assert len(world.orders) == first + 1  # it still has its lease
+    if how == "it is gone":
+        for name in WORKERS:
+            world.presence(name, online=False)
+        world.presence(WORKERS[0], online=True)
+    else:
+        world.now += 16
+        world.turn()
+    again = world.orders[-1][1]
+    assert again.id == world.orders[first][1].id
+    assert again.attempt > 1
+
+    def state() -> str:
+        with world.database.transaction() as session:
+            (row,) = session.scalars(select(AssignmentRow))
+            return row.state
+
+    world.report(first, Outcome(kind=Kind.VALUE, value=1.0))
+    assert state() == "combining"  # the first attempt is superseded
+    world.report(len(world.orders) - 1, Outcome(kind=Kind.VALUE, value=2.0))
+    assert state() == "succeeded"
+    world.database.close()
+
+
 def ways(rows: list[TransitionRow]) -> dict[tuple[str, str, int], list[tuple[str, str]]]:
     found: dict[tuple[str, str, int], list[tuple[str, str]]] = defaultdict(list)
     for row in rows:

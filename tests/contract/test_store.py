@@ -10,7 +10,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, select
 
 from orchestrator.store import Database, changes, environment_queries, outbox, queries
 from orchestrator.store.database import MIGRATIONS
@@ -20,6 +20,7 @@ from orchestrator.store.tables import (
     EdgeRow,
     EnvironmentRow,
     ModuleRow,
+    OutboxRow,
     WheelPartRow,
 )
 from protocol.lifecycle import TaskState
@@ -100,6 +101,52 @@ def test_rows_of_the_first_schema_are_there_in_the_newest(url: str) -> None:
         assert row is not None
         assert (row.state, row.environment, row.error) == ("shipped", None, None)
         assert queries.next_number(session) == 2
+    opened.close()
+
+
+def test_what_ran_before_an_upgrade_goes_on_after_it(url: str) -> None:
+    old = create_engine(url)
+    blob = "x'78'" if url.startswith("sqlite") else "decode('78', 'hex')"
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with old.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        for id_, state, deadline in (("a", "combining", "50.0"), ("b", "succeeded", "NULL")):
+            connection.exec_driver_sql(
+                "INSERT INTO assignments VALUES "  # noqa: S608
+                f"('{id_}', 'ada', {blob}, '{state}', 1, 0, 0, NULL, {blob}, {deadline}, 1.0, NULL)"
+            )
+        for id_, side, state in (
+            ("t1", "onboard", "offline"), ("t2", "onboard", "succeeded"),
+            ("t3", "offboard", "queued"),
+        ):  # fmt: skip
+            connection.exec_driver_sql(
+                "INSERT INTO tasks VALUES "  # noqa: S608
+                f"('{id_}', 1, 'a', 1, '{side}', 'car', '{state}', NULL, 0, 0.0, NULL)"
+            )
+        connection.exec_driver_sql(
+            "INSERT INTO outbox (topic, payload, content_type, retain) "  # noqa: S608
+            f"VALUES ('oodida/v1/offboard/orders', {blob}, '', false)"
+        )
+    old.dispose()
+    opened = Database(url)
+    with opened.transaction() as session:
+        row = queries.assignment(session, "a")
+        assert row is not None
+        assert (row.wake_at, row.ended_at) == (50.0, None)
+        ended = queries.assignment(session, "b")
+        assert ended is not None
+        assert ended.ended_at == 1.0
+        found = {
+            id_: task.state for id_ in ("t1", "t2", "t3") if (task := queries.task(session, id_, 1))
+        }
+        assert found == {"t1": "expired", "t2": "succeeded", "t3": "queued"}
+        asked = queries.task(session, "t3", 1)
+        assert asked is not None
+        assert asked.lease_until == 0.0  # it is asked for again at once
+        (waiting,) = session.scalars(select(OutboxRow))
+        assert waiting.claimed_until == 0.0  # whoever comes first sends it
     opened.close()
 
 
