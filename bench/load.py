@@ -124,7 +124,11 @@ def ours(system: Cloud, fleet: oodida.Fleet, number: int) -> float:
     run = fleet.submit(ASSIGNMENT)
 
     def count(state: str) -> int:
-        query = "SELECT count(*) FROM tasks WHERE assignment = :id AND state = :state"
+        # The task of combining them is not counted: there is no worker that would do it.
+        query = (
+            "SELECT count(*) FROM tasks"
+            " WHERE assignment = :id AND state = :state AND side = 'onboard'"
+        )
         found = rows(system.store, query, id=run.id, state=state)
         return int(found[0][0]) if found else 0
 
