@@ -198,7 +198,7 @@ class Runner:
         cpu_s = _lowered(admitted.limits.cpu_s, left)
         outcome = await self._in_thread(
             lambda cancelled: _kept(
-                self._counted(call, module, admitted.limits, order, cancelled, cpu_s), admitted
+                self._call(call, module, admitted.limits, order, cancelled, cpu_s), admitted
             )
         )
         if left is not None and cpu_s < admitted.limits.cpu_s:
@@ -218,22 +218,6 @@ class Runner:
                 return guarded(builtin, limits)
         return await asyncio.get_running_loop().run_in_executor(None, guarded, builtin, limits)
 
-    def _counted(
-        self,
-        call: Call,
-        module: Module,
-        limits: Limits,
-        order: OnboardOrder | OffboardOrder,
-        cancelled: threading.Event,
-        cpu_s: int,
-    ) -> Outcome:
-        outcome = self._call(call, module, limits, order, cancelled, cpu_s)
-        if cancelled.is_set() and isinstance(order, OnboardOrder) and order.budget is not None:
-            # There is no report of it to be counted with.
-            used = Usage(cpu_s=outcome.cpu_s, container_starts=outcome.starts)
-            self._journal.charge(order.assignment, used)
-        return outcome
-
     def _call(
         self,
         call: Call,
@@ -245,10 +229,16 @@ class Runner:
     ) -> Outcome:
         if order.isolation == "call":
             lowered = limits.model_copy(update={"cpu_s": cpu_s})
-            return self._sandbox.run(call, lowered, cancelled)
-        labels = {"assignment": order.assignment}
-        session = self._sessions.of(order.assignment, module, limits, labels)
-        return session.run(call, cancelled, cpu_s=cpu_s)
+            outcome = self._sandbox.run(call, lowered, cancelled)
+        else:
+            labels = {"assignment": order.assignment}
+            session = self._sessions.of(order.assignment, module, limits, labels)
+            outcome = session.run(call, cancelled, cpu_s=cpu_s)
+        if cancelled.is_set() and isinstance(order, OnboardOrder) and order.budget is not None:
+            # There is no report of it to be counted with.
+            used = Usage(cpu_s=outcome.cpu_s, container_starts=outcome.starts)
+            self._journal.charge(order.assignment, used)
+        return outcome
 
     async def _window(self, task: _Task, order: OnboardOrder) -> Any:
         left_s = task.ends_at - time.monotonic()

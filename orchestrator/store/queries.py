@@ -300,23 +300,6 @@ def tasks(session: Session, assignment_id: str, number: int, side: Side) -> Sequ
     return rows.all()
 
 
-def open_tasks(session: Session, assignment_id: str, number: int) -> int:
-    """How many on-board tasks may still be answered: open, and the vehicle is connected."""
-    count = session.scalar(
-        select(func.count())
-        .select_from(TaskRow)
-        .join(EdgeRow, and_(EdgeRow.role == "vehicles", EdgeRow.name == TaskRow.edge))
-        .where(
-            TaskRow.assignment == assignment_id,
-            TaskRow.iteration == number,
-            TaskRow.side == Side.ONBOARD,
-            TaskRow.state.in_(OPEN),
-            EdgeRow.online,
-        )
-    )
-    return count or 0
-
-
 def progress(session: Session, assignment_id: str, number: int) -> tuple[int, int]:
     """(answered, asked) of an iteration's on-board tasks."""
     queued = func.sum(case((TaskRow.state.in_(OPEN), 1), else_=0))
