@@ -259,10 +259,11 @@ class Run:
                         self._connection.do(self._catch_up(left))
             if len(self._iterations) >= number or not self.halted or confirmed:
                 return len(self._iterations) >= number
-            # Somebody may have resumed it, and the word of it been lost.
+            # Somebody may have resumed it, and the word of it been lost. Asked anew: an answer that
+            # is under way already may be older than that.
             confirmed = True
             with contextlib.suppress(LinkError):
-                self.catch_up()
+                self._connection.do(self._ask(REQUEST_S))
             confirmed = self.halted
 
     def catch_up(self) -> None:

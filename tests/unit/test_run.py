@@ -121,3 +121,17 @@ def test_progress_of_a_halted_run_is_believed_when_the_cloud_confirms_it() -> No
     wire.happened = []
     run._on_event(progress)
     assert run.state == "collecting"
+
+
+def test_an_answer_that_was_asked_for_before_the_resumption_does_not_end_the_iterations() -> None:
+    wire: Any = Wire()
+    run = Run(wire, "a")
+    run._on_event(iteration(1))
+    wire.happened = [iteration(1), halted(1)]
+    old = run._ask(1)  # it is under way, and will tell of the halt
+    run._asking = True
+    run._on_event(halted(1))
+    wire.happened = [iteration(1), iteration(2), end(2)]  # somebody has resumed it
+    iterations = iter(run)
+    assert [next(iterations).number, next(iterations).number] == [1, 2]
+    old.close()
