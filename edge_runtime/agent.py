@@ -358,7 +358,9 @@ class Agent:
                     log.warning("dropped an %s order: this is no place for it", order.kind)
                 elif self._is_new(order.id, order.attempt):
                     if isinstance(order, OnboardOrder):
-                        self._start(order.assignment, self._accept(order, message))
+                        task = self._start(order.assignment, self._accept(order, message))
+                        # Also of one that was cancelled before its first step.
+                        task.add_done_callback(lambda _: self._over(message))
                         return True
                     # A worker's task has a lease: if we go, another worker does it.
                     self._start(order.assignment, self._task(order, order.timeout_s))
@@ -413,20 +415,20 @@ class Agent:
             reason = f"the vehicle cannot keep the order: {problem.message}"
             report = self._unfinished(order, TaskState.REJECTED, Kind.REFUSED, reason[:2000])
             await self._reporter.report(report.id, report)
-        except asyncio.CancelledError:
-            if not self._stopping:  # its assignment has ended, which the journal hears as well
-                message.acknowledge()
-            raise
         else:
             message.acknowledge()
             await self._task(order, self._clock.left(stored.stamp, order.timeout_s))
-            return
-        message.acknowledge()
 
-    def _start(self, key: str, work: Coroutine[Any, Any, None]) -> None:
+    def _over(self, message: Incoming) -> None:
+        """An order was refused, or its assignment has ended, which the journal hears as well."""
+        if not self._stopping:  # else it comes again, for whoever starts next
+            message.acknowledge()
+
+    def _start(self, key: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=f"task-{key}")
         self._running.setdefault(key, set()).add(task)
         task.add_done_callback(lambda done: self._ended(key, done))
+        return task
 
     def _ended(self, key: str, task: asyncio.Task[None]) -> None:
         tasks = self._running.get(key, set())

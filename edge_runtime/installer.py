@@ -34,15 +34,15 @@ class Installer:
         admission: Admission,
         reporter: Reporter,
         environments: AnyKeeper,
-        start: Callable[[str, Coroutine[Any, Any, None]], None],
+        start: Callable[[str, Coroutine[Any, Any, None]], object],
     ) -> None:
         self._modules, self._sandbox, self._admission = modules, sandbox, admission
         self._reporter, self._environments, self._start = reporter, environments, start
-        self._changed: Callable[[], None] = lambda: None
+        self._changed: Callable[[], object] = lambda: None
         #: The generations that wait for room on the disk.
         self._later: dict[tuple[str, str], int] = {}
 
-    def on_environment(self, changed: Callable[[], None]) -> None:
+    def on_environment(self, changed: Callable[[], object]) -> None:
         """Call this when there is one environment more."""
         self._changed = changed
 

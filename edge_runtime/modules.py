@@ -41,7 +41,7 @@ class ModuleStore:
         self._refused: dict[tuple[str, str], tuple[int, str]] = {}
         self._changed = asyncio.Event()
         #: Told of a module that is waited for and is not here.
-        self.missing: Callable[[str, str], None] = lambda _user, _name: None
+        self.missing: Callable[[str, str], object] = lambda _user, _name: None
         folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(folder.glob(f"*{SEPARATOR}*.json")):
             module = self._read(path)

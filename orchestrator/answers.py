@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from orchestrator.store import changes, queries
+from orchestrator.store import changes, lease_queries, queries
 from orchestrator.store.lease_queries import LEASE_S
 from orchestrator.store.tables import TaskRow
 from orchestrator.turn import Answer, Turn, dump
@@ -64,7 +64,8 @@ def underway(turn: Turn, side: Side, edge: str, report: StateReport) -> None:
         cause = "it was reported"
         changes.move_task(turn.session, task, report.state, now=turn.now, cause=cause, **lease)
     elif lease and task.state in OPEN:
-        task.edge, task.lease_until = edge, turn.now + LEASE_S
+        until = turn.now + LEASE_S
+        lease_queries.renew(turn.session, task.id, task.attempt, edge, until)
 
 
 def _task_of(turn: Turn, side: Side, edge: str, report: TaskReport | StateReport) -> TaskRow | None:

@@ -419,11 +419,10 @@ def _tell_to_stop(turn: Turn, row: AssignmentRow) -> None:
         turn.order(topics.orders("workers", worker), stop, 60)
 
 
-def code_changed(turn: Turn, user: str) -> None:
-    """A user's module has a new generation: whoever waits for the newest asks again."""
-    for row in queries.collecting(turn.session, user=user):
-        if spec_of(row).consistency == "newest":
-            step(turn, row)
+def code_changed(turn: Turn, row: AssignmentRow) -> None:
+    """A module of its user has a new generation: who waits for the newest asks again."""
+    if row.state == AssignmentState.COLLECTING and spec_of(row).consistency == "newest":
+        step(turn, row)
 
 
 def vehicle_gone(turn: Turn, vehicle: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from orchestrator import assignments
 from orchestrator.guard import guarded
 from orchestrator.store import lease_queries, queries
@@ -17,8 +19,16 @@ def expired(turn: Turn) -> None:
         guarded(turn, id_, _again)
 
 
+#: What a worker gets that has lost its connection, in seconds: it comes back and shows that it
+#: works on its task, or it does not. More than the pause between two signs of life.
+RETURN_S: Final = 7.0
+
+
 def worker_gone(turn: Turn, worker: str) -> None:
-    """A worker is lost: what it had, and what it may have taken from the queue, is another's."""
+    """A worker is lost: what it may have taken from the queue is another's, and soon what it had.
+
+    A connection that breaks is no death: what is nearly done is not begun again for that.
+    """
     for id_ in lease_queries.held(turn.session, worker):
         guarded(turn, id_, lambda t, row: _from(t, row, worker))
 
@@ -47,6 +57,8 @@ def _from(turn: Turn, row: AssignmentRow, worker: str) -> None:
     if row.state != AssignmentState.COMBINING:
         return
     for task in queries.tasks(turn.session, row.id, row.iteration, Side.OFFBOARD):
-        mine = task.edge in ("", worker) and task.state in OPEN
-        if mine or task.state == TaskState.CANCELLED:  # the worker was stopped, and said so
+        if task.edge == worker and task.state in OPEN:
+            until = turn.now + RETURN_S
+            lease_queries.shorten(turn.session, task.id, task.attempt, until)
+        elif task.state in OPEN or task.state == TaskState.CANCELLED:  # it was stopped, and said so
             assignments.ask_workers_again(turn, row)

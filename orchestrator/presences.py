@@ -19,6 +19,8 @@ MAX_PRESENCE: Final = 256 * 1024
 #: How long after a connection a vehicle may be silent before it counts as gone, in seconds: more
 #: than the longest pause that a link makes before it connects again.
 ROLL_CALL_S: Final = 20.0
+#: It does not end while presences still come in, and not until so many seconds after the last one.
+QUIET_S: Final = 2.0
 
 
 @dataclass
@@ -30,6 +32,11 @@ class RollCall:
 
     ends_at: float = field(default_factory=lambda: time.monotonic() + ROLL_CALL_S)
     present: set[tuple[str, str]] = field(default_factory=set)
+
+    def saw(self, role: str, name: str) -> None:
+        """One has shown a presence."""
+        self.present.add((role, name))
+        self.ends_at = max(self.ends_at, time.monotonic() + QUIET_S)
 
     @property
     def left_s(self) -> float:

@@ -186,7 +186,9 @@ class Service:
                 self._handle(turn, message)
             _take(turn)
             roll = self._roll
-            if roll is not None and not roll.left_s and len(batch) < BATCH:
+            # Asked once: its clock runs on while the turn is decided.
+            over = roll is not None and not roll.left_s
+            if roll is not None and over:
                 roll.end(turn)
             for id_ in sorted(turn.progressed):
                 guarded(turn, id_, assignments.progressed)
@@ -202,7 +204,7 @@ class Service:
             next_deadline = queries.next_deadline(session)
             stored = self._outbox.store(session, turn.outgoing, turn.now)
         self._outbox.committed(stored, turn.fleeting, turn.now)
-        if roll is not None and not roll.left_s and len(batch) < BATCH and self._roll is roll:
+        if over and self._roll is roll:
             self._roll = None
         return next_deadline
 
@@ -236,7 +238,7 @@ class Service:
                 if message.payload:  # an empty one clears a retained presence
                     presences.seen(turn, role, address.name, message)
                     if self._roll is not None:
-                        self._roll.present.add((role, address.name))
+                        self._roll.saw(role, address.name)
             case "vehicles" | "workers", "reports":
                 _report(turn, address, message)
             case "analysts", "requests":

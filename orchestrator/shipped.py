@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator import assignments, events
+from orchestrator.guard import guarded
 from orchestrator.store import queries
 from orchestrator.store.tables import DeploymentRow, EdgeRow, ModuleRow, ModuleStateRow
 from orchestrator.turn import Turn, dump, known, load, presence
@@ -49,7 +50,8 @@ def ship(turn: Turn, row: DeploymentRow, module: Module, vehicles: Select | None
                 topic = topics.modules(vehicle, module.user_id, module.name)
                 turn.send(topic, message, retain=True)
     turn.session.flush()
-    assignments.code_changed(turn, module.user_id)
+    for id_ in sorted(row.id for row in queries.collecting(turn.session, user=module.user_id)):
+        guarded(turn, id_, assignments.code_changed)
 
 
 def _remember(turn: Turn, deployment: str, edge: str, state: str, reason: str = "") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from orchestrator.store.tables import AssignmentRow, TaskRow
@@ -38,27 +38,48 @@ def held(session: Session, worker: str) -> Sequence[str]:
 
 def next_end(session: Session) -> float | None:
     """When the next lease is over."""
-    return session.scalars(
-        select(TaskRow.lease_until)
-        .where(TaskRow.lease_until.is_not(None), TaskRow.state.in_(_WANTED))
-        .order_by(TaskRow.lease_until)
-        .limit(1)
-    ).first()
+    # Of the same tasks that `expired` finds: another's lease must not keep everybody awake.
+    return session.scalar(
+        select(func.min(TaskRow.lease_until))
+        .select_from(AssignmentRow)
+        .join(TaskRow, _OF_IT)
+        .where(*_COMBINED, TaskRow.state.in_(_WANTED))
+    )
+
+
+def renew(session: Session, task: str, attempt: int, worker: str, until: float) -> None:
+    """A worker has shown that it works on a task; one that has ended stays as it is."""
+    session.execute(
+        update(TaskRow)
+        .where(TaskRow.id == task, TaskRow.attempt == attempt, TaskRow.state.in_(OPEN))
+        .values(edge=worker, lease_until=until)
+        .execution_options(synchronize_session="evaluate")
+    )
+
+
+def shorten(session: Session, task: str, attempt: int, until: float) -> None:
+    """A worker may be lost: its lease ends sooner, unless it shows that it is there."""
+    session.execute(
+        update(TaskRow)
+        .where(TaskRow.id == task, TaskRow.attempt == attempt, TaskRow.lease_until > until)
+        .values(lease_until=until)
+        .execution_options(synchronize_session="evaluate")
+    )
+
+
+_OF_IT: Final = and_(
+    TaskRow.assignment == AssignmentRow.id, TaskRow.iteration == AssignmentRow.iteration
+)
+_COMBINED: Final = (
+    AssignmentRow.state == AssignmentState.COMBINING,
+    TaskRow.side == Side.OFFBOARD,
+)
 
 
 def _waiting(*which: ColumnElement[bool]) -> Select[str]:
     return (
         select(AssignmentRow.id)
-        .join(
-            TaskRow,
-            and_(
-                TaskRow.assignment == AssignmentRow.id, TaskRow.iteration == AssignmentRow.iteration
-            ),
-        )
-        .where(
-            AssignmentRow.state == AssignmentState.COMBINING,
-            TaskRow.side == Side.OFFBOARD,
-            *which,
-        )
+        .join(TaskRow, _OF_IT)
+        .where(*_COMBINED, *which)
         .order_by(AssignmentRow.id)
     )

@@ -311,9 +311,11 @@ class Connection:
         if message.qos == 0:
             return  # everything here travels at QoS 1; QoS 0 would escape the flow control
 
+        left = [message.mid]  # once: the number may be another message's after that
+
         def acknowledge() -> None:
-            if not self.lost.done():
-                self._post(packets.puback(message.mid))
+            if left and not self.lost.done():
+                self._post(packets.puback(left.pop()))
 
         try:
             topic = message.topic.decode()
