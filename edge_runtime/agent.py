@@ -215,7 +215,7 @@ class Agent:
                 left = self._clock.left(stored.stamp, order.timeout_s)
             if isinstance(order, OnboardOrder) and left > 0:
                 log.info("task %s is gone on with: %.1f s are left", order.id, left)
-                self._start(order.assignment, self._task(order, left))
+                self._start(order.assignment, self._task(order, left), _named(order.id))
             else:
                 log.info("task %s is dropped: its time is over", stored.task)
                 self._start("drop", self._drop(stored.task, stored.attempt))
@@ -350,15 +350,17 @@ class Agent:
         match order:
             case CancelOrder():
                 for task in self._running.get(order.assignment, ()):
-                    task.cancel()
-                self._start("end", self._end(order.assignment, message))
+                    if not order.tasks or task.get_name() in map(_named, order.tasks):
+                        task.cancel()
+                self._start("end", self._end(order, message))
                 return True
             case OnboardOrder() | OffboardOrder():
                 if isinstance(order, OnboardOrder) != (self._side is Side.ONBOARD):
                     log.warning("dropped an %s order: this is no place for it", order.kind)
                 elif self._is_new(order.id, order.attempt):
                     if isinstance(order, OnboardOrder):
-                        task = self._start(order.assignment, self._accept(order, message))
+                        accepting = self._accept(order, message)
+                        task = self._start(order.assignment, accepting, _named(order.id))
                         # Also of one that was cancelled before its first step.
                         task.add_done_callback(lambda _: self._over(message))
                         return True
@@ -388,14 +390,14 @@ class Agent:
     def _send(self, report: BuildReport) -> None:
         self._start("report", self._reporter.report(report.id, report))
 
-    async def _end(self, assignment: str, message: Incoming) -> None:
-        """There will be no further task of this assignment, and none is gone on with."""
+    async def _end(self, order: CancelOrder, message: Incoming) -> None:
+        """These tasks are not gone on with; without names, there is no further one."""
         try:
-            await self._journal.cancel(assignment)
+            await self._journal.cancel(order.assignment, order.tasks)
         except JournalFull as problem:
-            log.warning("the end of %s is not in the journal: %s", assignment, problem)
+            log.warning("the end of %s is not in the journal: %s", order.assignment, problem)
         message.acknowledge()
-        await self._runner.end(assignment)
+        await self._runner.end(order.assignment)
 
     async def _keep(self, order: StoredOrder) -> None:
         if not self._recalled:
@@ -424,8 +426,10 @@ class Agent:
         if not self._stopping:  # else it comes again, for whoever starts next
             message.acknowledge()
 
-    def _start(self, key: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=f"task-{key}")
+    def _start(
+        self, key: str, work: Coroutine[Any, Any, None], name: str = ""
+    ) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name or f"task-{key}")
         self._running.setdefault(key, set()).add(task)
         task.add_done_callback(lambda done: self._ended(key, done))
         return task
@@ -520,6 +524,11 @@ class Agent:
         if module.side is not self._side:
             raise BadRequest(f"an {module.side.value} module has no place here")
         self._installer.take(module)
+
+
+def _named(task: str) -> str:
+    """The name of what carries out an order."""
+    return f"order-{task}"
 
 
 class _SessionCounter:

@@ -435,9 +435,18 @@ class EdgeJournal:
             statements.append(self._account(assignment, usage))
         await self._write(*statements)
 
-    async def cancel(self, assignment: str) -> None:
-        """Nothing of this assignment is resumed any more."""
+    async def cancel(self, assignment: str, tasks: Sequence[str] = ()) -> None:
+        """Nothing of this assignment is resumed any more; or of it, not these tasks."""
         of_it = (self._edge, assignment)
+        if tasks:
+            await self._write(
+                *(
+                    (f"DELETE FROM {table} WHERE edge=? AND task=?", (self._edge, task))  # noqa: S608
+                    for task in tasks
+                    for table in ("samples", "orders")
+                )
+            )
+            return
         await self._write(
             (
                 (

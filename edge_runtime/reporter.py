@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel
@@ -67,6 +67,9 @@ class _Waiting:
     payload: bytes | None
     kept: bool  # it is in the journal
     ended: Ended | None = None
+    #: On a clock that only goes forward. What an earlier life has left counts from now on: how long
+    #: that one is ago, only the wall clock could tell.
+    since: float = field(default_factory=time.monotonic)
     due: float = 0.0
     pause: float = RESEND_S[0]
 
@@ -85,8 +88,8 @@ class Entry(Protocol):
         ...
 
     @property
-    def wall(self) -> float:
-        """When it was made, in seconds since 1970."""
+    def since(self) -> float:
+        """When it was made, in seconds of a clock that only goes forward."""
         ...
 
     @property
@@ -99,7 +102,7 @@ E = TypeVar("E", bound=Entry)
 
 
 def excess(waiting: Iterable[E], bounds: Bounds, now: float) -> list[E]:
-    """What has to go, so that the rest is within bounds. Pure; ``now`` is wall time.
+    """What has to go, so that the rest is within bounds. Pure; ``now`` is on the entries' clock.
 
     First whatever is too old. Then, until the rest fits: progress, then states of modules, then
     results, and of each the oldest first, because the iteration that a result was for is over
@@ -109,8 +112,8 @@ def excess(waiting: Iterable[E], bounds: Bounds, now: float) -> list[E]:
     gone: list[E] = []
     left: list[E] = []
     for entry in waiting:
-        (gone if entry.wall < oldest else left).append(entry)
-    left.sort(key=lambda r: (-r.priority, r.wall))
+        (gone if entry.since < oldest else left).append(entry)
+    left.sort(key=lambda r: (-r.priority, r.since))
     size = sum(r.size for r in left)
     for entry in left:
         if size <= bounds.size:
@@ -205,7 +208,7 @@ class Reporter:
         self._new.set()
 
     def _make_room(self) -> None:
-        now = time.time()
+        now = time.monotonic()
         gone = excess(self._waiting.values(), self._bounds, now)
         if self._held > HELD + UNKEPT:  # the disk is full, and memory is not for all of it
             unkept = [w for w in self._waiting.values() if not w.kept]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any, Final
 
 from orchestrator import events, ledger, planner
@@ -257,6 +257,22 @@ def _ask_again(turn: Turn, row: AssignmentRow, spec: Assignment, vehicles: tuple
             _order_onboard(turn, row, spec, new, previous, generation)
 
 
+def order_again(turn: Turn, row: AssignmentRow, task: TaskRow) -> None:
+    """Send an order once more: a broker that was restarted may have lost it with its session.
+
+    A vehicle that has it knows it by its id and attempt.
+    """
+    current = row.state == AssignmentState.COLLECTING and row.iteration == task.iteration
+    if current and task.state == TaskState.QUEUED:
+        spec = spec_of(row)
+        generation = row.onboard_generation
+        if spec.consistency == "newest":
+            module = _current(turn, row, Side.ONBOARD, spec.onboard.module)
+            generation = module.generation if module else generation
+        same: dict[str, object] = {"id": task.id, "attempt": task.attempt, "edge": task.edge}
+        _order_onboard(turn, row, spec, same, _previous(turn, row), generation)
+
+
 def _combine(turn: Turn, row: AssignmentRow, spec: Assignment) -> None:
     changes.move_assignment(
         turn.session, row, AssignmentState.COMBINING, now=turn.now, cause="the vehicles are done"
@@ -407,14 +423,20 @@ def _close_for_good(turn: Turn, row: AssignmentRow, why: str) -> None:
 
 def _tell_to_stop(turn: Turn, row: AssignmentRow) -> None:
     """Tell those that may be at work for an assignment that it is of no use any more."""
-    stop, spec = CancelOrder(assignment=row.id), spec_of(row)
+    spec = spec_of(row)
     # Who has answered already may still have a container for what would have followed.
     all_of_them = spec.onboard.isolation == "assignment"
-    told = set(assignment_queries.asked(turn.session, row.id, row.iteration, all_=all_of_them))
+    told = assignment_queries.asked(turn.session, row.id, row.iteration, all_=all_of_them)
     if spec.late == "next":  # and who works on what could have been combined now
-        told.update(assignment_queries.asked(turn.session, row.id, row.iteration - 1))
-    for vehicle in sorted(told):
-        turn.order(topics.orders("vehicles", vehicle), stop, 60)
+        told += assignment_queries.asked(turn.session, row.id, row.iteration - 1)
+    tasks: dict[str, set[str]] = defaultdict(set)
+    for vehicle, task in told:
+        tasks[vehicle].add(task)
+    for vehicle in sorted(tasks):
+        # By their names: it may come late, when a halted assignment has long been resumed.
+        named = CancelOrder(assignment=row.id, tasks=tuple(sorted(tasks[vehicle])))
+        turn.order(topics.orders("vehicles", vehicle), named, 60)
+    stop = CancelOrder(assignment=row.id)
     for worker in queries.online(turn.session, "workers"):
         turn.order(topics.orders("workers", worker), stop, 60)
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from orchestrator import metrics
 from orchestrator.store import Session, outbox
-from protocol.errors import LinkError, NotConnected
+from protocol.errors import BrokerBusy, LinkError, NotConnected
 from protocol.link import Link, Outgoing
 
 log = logging.getLogger(__name__)
@@ -21,6 +21,8 @@ CLAIM_S: Final = 10.0
 #: How often claims are renewed, and those of the dead are looked for.
 RENEW_S: Final = 3.0
 LOOK_S: Final = 1.0
+#: How long a broker is left alone that takes no more for now.
+BUSY_S: Final = 0.5
 #: Messages that are on their way to the broker at a time.
 BATCH: Final = 500
 #: Messages that the asker would ask for again; what does not fit is lost.
@@ -93,7 +95,7 @@ class Outbox:
             unsent = [
                 item
                 for item, problem in zip(stored, told, strict=True)
-                if isinstance(problem, NotConnected)
+                if isinstance(problem, NotConnected | BrokerBusy)
             ]
             left = {id_ for id_, _ in unsent}
             self._sent.extend(id_ for id_, _ in stored if id_ not in left)
@@ -101,6 +103,8 @@ class Outbox:
             self._waiting.extendleft(reversed(unsent))
             self._under_way = []
         _count(problems)
+        if any(isinstance(problem, BrokerBusy) for problem in problems):
+            await asyncio.sleep(BUSY_S)
         return not any(isinstance(problem, NotConnected) for problem in problems)
 
 
@@ -114,8 +118,8 @@ class Committed:
 
 
 def _count(problems: Sequence[LinkError | None]) -> None:
-    away = sum(isinstance(problem, NotConnected) for problem in problems)
-    refused = [p for p in problems if p is not None and not isinstance(p, NotConnected)]
+    away = sum(isinstance(problem, NotConnected | BrokerBusy) for problem in problems)
+    refused = [p for p in problems if not isinstance(p, NotConnected | BrokerBusy | None)]
     for problem in refused[:5]:
         log.warning("given up: %s", problem)
     metrics.PUBLISHED.add("put_off", by=away)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from orchestrator import assignments, deployments, leases, shipped
+from orchestrator.guard import guarded
 from orchestrator.store import queries
 from orchestrator.turn import Turn, dump
 from protocol import messages
@@ -76,6 +78,9 @@ def seen(turn: Turn, role: str, name: str, message: Incoming) -> None:
     turn.session.flush()
     if presence.online and not same:
         shipped.edge_up(turn, row)
+        if role == "vehicles":
+            for task in queries.undelivered(turn.session, name):
+                guarded(turn, task.assignment, partial(assignments.order_again, task=task))
         if role == "workers":
             deployments.worker_up(turn, name)
             leases.worker_up(turn, name)

@@ -191,6 +191,12 @@ class NotConnected(LinkError):
     code = "not_connected"
 
 
+class BrokerBusy(LinkError):
+    """The broker takes no message of this kind now; it may when it is sent again later."""
+
+    code = "broker_busy"
+
+
 class RequestTimeout(LinkError):
     """No orchestrator answered in time; is one running on this broker?"""
 

@@ -143,12 +143,14 @@ def late_tasks(session: Session, assignment: str, number: int) -> Sequence[TaskR
     return session.scalars(rows).all()
 
 
-def asked(session: Session, assignment: str, number: int, *, all_: bool = False) -> Sequence[str]:
-    """The vehicles that may still work on their task of an iteration; or all that had one."""
-    rows = select(TaskRow.edge).where(*_of(assignment, number))
+def asked(
+    session: Session, assignment: str, number: int, *, all_: bool = False
+) -> list[tuple[str, str]]:
+    """(vehicle, task) of those that may still work on an iteration; or of all that had one."""
+    rows = select(TaskRow.edge, TaskRow.id).where(*_of(assignment, number))
     if not all_:
         rows = rows.where(TaskRow.outcome.is_(None), TaskRow.state.in_(_MUTE))
-    return session.scalars(rows.order_by(TaskRow.edge)).all()
+    return [(edge, id_) for edge, id_ in session.execute(rows.order_by(TaskRow.edge))]
 
 
 def told_iterations(

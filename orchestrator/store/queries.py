@@ -199,6 +199,19 @@ def combining(session: Session) -> Sequence[AssignmentRow]:
     return session.scalars(rows).all()
 
 
+def undelivered(session: Session, vehicle: str) -> Sequence[TaskRow]:
+    """The tasks that were ordered from a vehicle, which has not said that it has the order."""
+    return session.scalars(
+        select(TaskRow)
+        .where(
+            TaskRow.edge == vehicle,
+            TaskRow.side == Side.ONBOARD,
+            TaskRow.state == TaskState.QUEUED,
+        )
+        .order_by(TaskRow.assignment)
+    ).all()
+
+
 def waiting_for(session: Session, vehicle: str) -> Sequence[str]:
     """The assignments that a vehicle has an open task of."""
     return session.scalars(

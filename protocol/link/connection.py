@@ -17,7 +17,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from protocol.errors import LinkError, NotConnected
+from protocol.errors import BrokerBusy, LinkError, NotConnected
 from protocol.link import packets
 from protocol.link.address import Address
 from protocol.link.message import Incoming, Outgoing, Will
@@ -26,6 +26,10 @@ from protocol.messages import MAX_MESSAGE
 from protocol.values import JSON
 
 log = logging.getLogger(__name__)
+
+#: Reason codes of MQTT 5 (section 3.4.2.1) that say nothing against the message: unspecified,
+#: implementation specific, quota exceeded.
+PASSING: Final = frozenset({0x80, 0x83, 0x97})
 
 KEEPALIVE_S: Final = 20
 #: How often it is looked whether the other side is still there. A broker waits half as long again
@@ -304,7 +308,8 @@ class Connection:
         message, batch, number = entry
         problem = None
         if code >= 0x80:
-            problem = LinkError(f"the broker refused a message to {message.topic}: {_words(code)}")
+            kind = BrokerBusy if code in PASSING else LinkError
+            problem = kind(f"the broker refused a message to {message.topic}: {_words(code)}")
         batch.settle(number, problem)
 
     def _published(self, message: packets.Published) -> None:

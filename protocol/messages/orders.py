@@ -99,10 +99,11 @@ class WheelOrder(Marked):
 
 
 class CancelOrder(Marked):
-    """Stop every task of an assignment."""
+    """Stop every task of an assignment, or of them only ``tasks``: it may go on with others."""
 
     kind: Literal["cancel"] = "cancel"
     assignment: Name
+    tasks: tuple[Name, ...] = Field(default=(), max_length=1000)
 
 
 Order = Annotated[

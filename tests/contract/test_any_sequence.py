@@ -213,6 +213,24 @@ def test_what_a_lost_worker_had_is_anothers_and_its_late_answer_changes_nothing(
     world.database.close()
 
 
+def test_an_order_that_a_broker_may_have_lost_is_sent_again_until_the_vehicle_has_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spec = Assignment(
+        vehicles=Select.ids(*VEHICLES),
+        onboard=Onboard("mean", signals="S", samples=3),
+        offboard=Offboard("mean"),
+    )
+    world = World(tmp_path, monkeypatch, spec)
+    (mine,) = [n for n, (name, _) in enumerate(world.orders) if name == "car-1"]
+    world.presence("car-1", online=True)  # a new connection, to a broker that was restarted
+    assert world.orders[len(VEHICLES) :] == [world.orders[mine]]
+    world.report(mine, None)
+    world.presence("car-1", online=True)
+    assert len(world.orders) == len(VEHICLES) + 1
+    world.database.close()
+
+
 def ways(rows: list[TransitionRow]) -> dict[tuple[str, str, int], list[tuple[str, str]]]:
     found: dict[tuple[str, str, int], list[tuple[str, str]]] = defaultdict(list)
     for row in rows:

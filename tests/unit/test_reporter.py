@@ -29,7 +29,7 @@ DAY = 86_400.0
 
 class Entry(NamedTuple):
     priority: int
-    wall: float
+    since: float
     size: int
 
 
@@ -50,12 +50,12 @@ def test_what_stays_is_within_bounds_and_nothing_goes_without_need(
     for entry in gone:
         left.remove(entry)
     assert sum(entry.size for entry in left) <= size
-    assert all(entry.wall >= 13 * DAY for entry in left)
-    in_time = [entry for entry in gone if entry.wall >= 13 * DAY]
+    assert all(entry.since >= 13 * DAY for entry in left)
+    in_time = [entry for entry in gone if entry.since >= 13 * DAY]
     if in_time:  # the last one that went was needed, and nothing that stays should have gone first
         assert sum(entry.size for entry in left) + in_time[-1].size > size
-        worst = max((-entry.priority, entry.wall) for entry in in_time)
-        assert all((-entry.priority, entry.wall) >= worst for entry in left)
+        worst = max((-entry.priority, entry.since) for entry in in_time)
+        assert all((-entry.priority, entry.since) >= worst for entry in left)
 
 
 def task_report(id_: str, text: str = "") -> TaskReport:
