@@ -35,8 +35,10 @@ setup: $(PROJECT) ## virtual environment, container engine and images
 demo: setup ## a fleet on this machine: deploy, run, replace while it runs
 	@$(BIN)/oodida demo
 
+# Unit tests need nothing but a processor; all others share one engine and wait for it.
 test: setup check ## setup, check, and every test
-	@$(BIN)/pytest
+	@$(BIN)/pytest tests/unit -n 2
+	$(BIN)/pytest --ignore=tests/unit
 
 chaos: setup ## break a system of 20 vehicles at random points, SEEDS=1 times, and see what was lost
 	@$(BIN)/python -m tests.chaos --seeds $(or $(SEEDS),1)
