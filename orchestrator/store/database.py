@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from sqlite3 import SQLITE_BUSY, SQLITE_LOCKED, OperationalError
 from typing import Any, Final
 
 from alembic import command
@@ -15,6 +17,8 @@ from sqlalchemy.orm import Session, sessionmaker
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 #: The lock of whoever migrates a PostgreSQL; any number that nobody else uses there.
 MIGRATING: Final = 0x_00D1_DA00
+#: How long a new SQLite store may be in others' hands, in seconds.
+OPEN_S: Final = 30.0
 
 
 class Database:
@@ -63,10 +67,29 @@ def _begin(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+def _write_ahead(cursor: Any) -> None:
+    """Have a store with a write-ahead log: once it has, this takes no lock.
+
+    Of several that open a new one at once, one may change it. SQLite refuses the others without
+    the wait that it otherwise has for a lock.
+    """
+    until = time.monotonic() + OPEN_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except OperationalError as problem:
+            busy = problem.sqlite_errorcode & 0xFF in (SQLITE_BUSY, SQLITE_LOCKED)
+            if not busy or time.monotonic() >= until:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
 def _tune_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions are begun by `_begin`
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    _write_ahead(cursor)
     # FULL: a receipt is sent after the commit, so the commit must be on the disk.
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")

@@ -15,16 +15,25 @@ from orchestrator.store.opening import open_store
 from protocol.errors import SetupError
 
 
-def test_several_that_open_an_empty_store_at_once_migrate_it_once(postgres_database: str) -> None:
-    def once(_: int) -> bool:
-        database = open_store(postgres_database)
-        try:
-            return figures.answers(database)
-        finally:
-            database.close()
+def once(url: str) -> bool:
+    """Open a store; True if it answers."""
+    database = open_store(url)
+    try:
+        return figures.answers(database)
+    finally:
+        database.close()
 
+
+def test_several_that_open_an_empty_store_at_once_migrate_it_once(postgres_database: str) -> None:
     with ThreadPoolExecutor(4) as together:
-        assert list(together.map(once, range(4))) == [True] * 4
+        assert list(together.map(once, [postgres_database] * 4)) == [True] * 4
+
+
+def test_several_that_open_an_empty_file_at_once_migrate_it_once(tmp_path: Path) -> None:
+    for number in range(12):  # it takes a few rounds for two to meet in the first statement
+        with ThreadPoolExecutor(4) as together:
+            url = f"sqlite:///{tmp_path}/store-{number}.db"
+            assert list(together.map(once, [url] * 4)) == [True] * 4
 
 
 def test_the_password_comes_from_a_file(postgres_database: str, tmp_path: Path) -> None:
