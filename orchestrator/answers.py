@@ -27,7 +27,7 @@ def answered(turn: Turn, answers: Sequence[Answer]) -> None:
     asked = queries.briefs(turn.session, {a.report.task for a in answers})
     moved: dict[tuple[str, int], changes.Move] = {}
     late: dict[tuple[str, int], dict[str, Any]] = {}
-    for side, edge, report in answers:
+    for side, edge, report, tree in answers:
         key = (report.task, report.attempt)
         task = asked.get(key)
         if task is None or task.side != side or (side is Side.ONBOARD and task.edge != edge):
@@ -39,8 +39,8 @@ def answered(turn: Turn, answers: Sequence[Answer]) -> None:
             "digest": report.digest,
             "generation": min(report.generation, queries.MOST),
             "seconds": report.seconds,
-            "outcome": dump(report.outcome),
-            "account": dump(report.model_dump(include={"gaps", "usage"})),
+            "outcome": dump(tree["outcome"]),
+            "account": dump({"gaps": tree.get("gaps"), "usage": tree.get("usage", {})}),
         }
         new = TaskState(report.state)
         if new in TASK[TaskState(task.state)]:

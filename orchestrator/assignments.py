@@ -63,14 +63,16 @@ def begin(turn: Turn, row: AssignmentRow) -> None:
                 assignment=row.id, number=row.iteration, done=False, participation=b"{}", value=None
             )
         )
-    tasks = []
+    tasks, asked = [], []
     for vehicle in targets:
-        there = vehicle in online
         task = _task(row, Side.ONBOARD, vehicle)
-        task["state"] = TaskState.QUEUED if there else TaskState.EXPIRED
+        task["state"] = TaskState.QUEUED if vehicle in online else TaskState.EXPIRED
         tasks.append(task)
-        if there:
-            _order_onboard(turn, row, spec, task, previous, row.onboard_generation)
+        if vehicle in online:
+            asked.append((vehicle, str(task["id"])))
+    left = _time_left(turn, row, spec)
+    generation = row.onboard_generation
+    turn.order_all(asked, lambda id_: _onboard(row, spec, id_, 1, previous, generation, left), left)
     changes.add_tasks(turn.session, tasks, now=turn.now, cause="the iteration begins")
     step(turn, row)
 
@@ -96,20 +98,26 @@ def _previous(turn: Turn, row: AssignmentRow) -> values.Tree:
     return load(before.value) if before is not None and before.value is not None else None
 
 
-def _order_onboard(
-    turn: Turn,
-    row: AssignmentRow,
-    spec: Assignment,
-    task: dict[str, object],
-    previous: values.Tree,
-    generation: int,
-) -> None:
+def _time_left(turn: Turn, row: AssignmentRow, spec: Assignment) -> float:
+    """What a vehicle has for its task from now on, in seconds."""
     left = max(0.0, (row.deadline_at or turn.now) - turn.now)
     if spec.late == "next" and row.iteration < spec.iterations:
         left += spec.deadline_s  # what comes within the next iteration is combined there
-    order = OnboardOrder(
-        id=str(task["id"]),
-        attempt=int(str(task["attempt"])),
+    return left
+
+
+def _onboard(
+    row: AssignmentRow,
+    spec: Assignment,
+    id_: str,
+    attempt: int,
+    previous: values.Tree,
+    generation: int,
+    left: float,
+) -> OnboardOrder:
+    return OnboardOrder(
+        id=id_,
+        attempt=attempt,
         assignment=row.id,
         iteration=row.iteration,
         user_id=row.user_id,
@@ -129,7 +137,21 @@ def _order_onboard(
         gaps=spec.onboard.gaps,
         budget=spec.budget,
     )
-    turn.order(topics.orders("vehicles", str(task["edge"])), order, left)
+
+
+def _order_onboard(
+    turn: Turn,
+    row: AssignmentRow,
+    spec: Assignment,
+    vehicle: str,
+    id_: str,
+    attempt: int,
+    generation: int,
+) -> None:
+    """Order a task from one vehicle."""
+    left = _time_left(turn, row, spec)
+    order = _onboard(row, spec, id_, attempt, _previous(turn, row), generation, left)
+    turn.order(topics.orders("vehicles", vehicle), order, left)
 
 
 def progressed(turn: Turn, row: AssignmentRow) -> None:
@@ -140,11 +162,15 @@ def progressed(turn: Turn, row: AssignmentRow) -> None:
         return
     if row.state != AssignmentState.COLLECTING:
         return
-    done, asked = queries.progress(turn.session, row.id, row.iteration)
+    far = queries.progress(turn.session, row.id, row.iteration)
     progress = ProgressEvent(
-        assignment=row.id, iteration=row.iteration, answered=done, expected=asked
+        assignment=row.id, iteration=row.iteration, answered=far.answered, expected=far.asked
     )
     turn.event(row.user_id, row.id, progress)
+    if planner.waits_for_all(spec_of(row), far.failed) and assignment_queries.any_awaited(
+        turn.session, row.id, row.iteration
+    ):
+        return  # what there is to decide is known without a look at every task
     step(turn, row)
 
 
@@ -178,7 +204,8 @@ def _listed(turn: Turn, row: AssignmentRow) -> dict[str, dict[str, Any]]:
     iteration = queries.iteration(turn.session, row.id, row.iteration)
     told: dict[str, Any] = load(iteration.participation) if iteration is not None else {}
     order = sorted(told.items(), key=lambda item: item[1]["status"] == "included")
-    return {"participation": dict(order[:MAX_LISTED])}
+    listed = events.participation_of(dict(order[:MAX_LISTED]))
+    return {"participation": {vehicle: p.model_dump() for vehicle, p in listed.items()}}
 
 
 def _halt(turn: Turn, row: AssignmentRow, now: Situation, share: float, message: str) -> None:
@@ -246,7 +273,6 @@ def _current(turn: Turn, row: AssignmentRow, side: Side, name: str | None) -> Mo
 def _ask_again(turn: Turn, row: AssignmentRow, spec: Assignment, vehicles: tuple[str, ...]) -> None:
     module = _current(turn, row, Side.ONBOARD, spec.onboard.module)
     generation = module.generation if module else row.onboard_generation
-    previous = _previous(turn, row)
     for old in queries.tasks(turn.session, row.id, row.iteration, Side.ONBOARD):
         if old.edge in vehicles:
             again = "its code has been replaced"
@@ -254,7 +280,7 @@ def _ask_again(turn: Turn, row: AssignmentRow, spec: Assignment, vehicles: tuple
             new = _task(row, Side.ONBOARD, old.edge)
             new["id"], new["attempt"] = old.id, old.attempt + 1
             changes.add_tasks(turn.session, [new], now=turn.now, cause="asked again")
-            _order_onboard(turn, row, spec, new, previous, generation)
+            _order_onboard(turn, row, spec, old.edge, old.id, old.attempt + 1, generation)
 
 
 def order_again(turn: Turn, row: AssignmentRow, task: TaskRow) -> None:
@@ -269,8 +295,7 @@ def order_again(turn: Turn, row: AssignmentRow, task: TaskRow) -> None:
         if spec.consistency == "newest":
             module = _current(turn, row, Side.ONBOARD, spec.onboard.module)
             generation = module.generation if module else generation
-        same: dict[str, object] = {"id": task.id, "attempt": task.attempt, "edge": task.edge}
-        _order_onboard(turn, row, spec, same, _previous(turn, row), generation)
+        _order_onboard(turn, row, spec, task.edge, task.id, task.attempt, generation)
 
 
 def _combine(turn: Turn, row: AssignmentRow, spec: Assignment) -> None:
@@ -350,7 +375,8 @@ def _combined(turn: Turn, row: AssignmentRow, task: TaskRow) -> None:
         return
     iteration.done, iteration.value = True, dump(outcome.value)
     turn.session.flush()
-    turn.event(row.user_id, row.id, events.fitting(events.of_iteration(turn, iteration)))
+    _, written = events.fitting(events.of_iteration(turn, iteration))
+    turn.event_written(row.user_id, row.id, *written)
     if row.iteration < spec_of(row).iterations:
         changes.move_assignment(
             turn.session, row, AssignmentState.COLLECTING, now=turn.now, cause="the next iteration"

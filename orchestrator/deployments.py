@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from orchestrator import environments, events, shipped
+from orchestrator import environments, events, seen, shipped
 from orchestrator.environments import Known
 from orchestrator.store import changes, environment_queries, queries
 from orchestrator.store.tables import DeploymentRow, EnvironmentRow
-from orchestrator.turn import Turn, dump, error_reply, known, load
+from orchestrator.turn import Turn, dump, error_reply, load
 from protocol import topics
 from protocol.assignment import Select
 from protocol.environment import EnvironmentSpec
@@ -123,8 +123,8 @@ def _check(turn: Turn, deploy: Deploy) -> None:
     if deploy.side is Side.OFFBOARD and deploy.vehicles is not None:
         raise BadRequest("an off-board module goes to the workers; it selects no vehicles")
     if deploy.side is Side.ONBOARD:
-        fleet = turn.fleet()
-        chosen = (deploy.vehicles or Select.all()).choose(known(fleet))
+        fleet = seen.fleet(turn.session)
+        chosen = (deploy.vehicles or Select.all()).choose(fleet)
         if not any(name in fleet for name in chosen):
             raise UnknownVehicle(
                 f"none of the selected vehicles is known{': ' if chosen else ''}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from orchestrator.store import assignment_queries, environment_queries, queries
@@ -13,7 +14,7 @@ from orchestrator.store.tables import (
     TaskRow,
 )
 from orchestrator.turn import Turn, error_reply, load
-from protocol import messages
+from protocol import values
 from protocol.errors import ModuleRefused
 from protocol.lifecycle import AssignmentState, DeploymentState, TaskState
 from protocol.messages import (
@@ -22,16 +23,15 @@ from protocol.messages import (
     DeploymentEvent,
     EndEvent,
     ErrorReply,
-    IterationEvent,
     IterationLedger,
-    Result,
     VehicleModuleState,
     Verdict,
 )
-from protocol.module import Side
 from protocol.outcome import Outcome
 from protocol.participation import Participation
 
+#: Bytes, and their content type.
+Written = tuple[bytes, str]
 #: How much is left of a reason where there is no room for more.
 SHORT: Final = 80
 
@@ -41,43 +41,59 @@ def outcome_of(task: TaskRow) -> Outcome | None:
     return Outcome.model_validate(load(task.outcome)) if task.outcome else None
 
 
-def of_iteration(turn: Turn, iteration: IterationRow) -> IterationEvent:
-    """A finished iteration as analysts see it."""
+def of_iteration(turn: Turn, iteration: IterationRow) -> dict[str, Any]:
+    """The tree of a finished iteration's `IterationEvent`.
+
+    It is made of what is stored, which was checked when it came in: there may be a result of each
+    of many thousand vehicles, and a model of each would only be written again.
+    """
     told: dict[str, Any] = load(iteration.participation)
-    results = []
     session, number = turn.session, iteration.number
-    own = queries.tasks(session, iteration.assignment, number, Side.ONBOARD)
-    answered = {task.edge for task in own if task.state == TaskState.SUCCEEDED}
+    own = assignment_queries.answered(session, iteration.assignment, number)
+    answered = {task.vehicle for task in own if task.state == TaskState.SUCCEEDED}
     # In, without an answer of its own: its answer to the iteration before came late, and is in.
     late = {v for v, p in told.items() if p["status"] == "included" and v not in answered}
-    old = assignment_queries.late_tasks(session, iteration.assignment, number - 1) if late else ()
-    for task in [*(t for t in own if t.late_at is None), *(t for t in old if t.edge in late)]:
-        outcome = outcome_of(task)
-        # What was left out as made by other code is not handed out: nothing can be mixed by hand.
-        if outcome is None or told[task.edge]["status"] == "wrong_code":
-            continue
-        results.append(
-            Result(
-                vehicle=task.edge,
-                value=outcome.value,
-                digest=task.digest,
-                generation=task.generation,
-                outcome=outcome.kind,
-                seconds=task.seconds,
-                printed=outcome.printed,
-                gaps=load(task.account).get("gaps") if task.account is not None else None,
-                iteration=None if task.iteration == number else task.iteration,
+    old = assignment_queries.answered(session, iteration.assignment, number - 1) if late else []
+    tree: dict[str, Any] = {
+        "kind": "iteration",
+        "assignment": iteration.assignment,
+        "number": number,
+        "results": [
+            _result(task, number)
+            for task in sorted(
+                [
+                    *(t for t in own if t.late_at is None),
+                    *(t for t in old if t.late_at is not None and t.vehicle in late),
+                ],
+                key=lambda task: task.vehicle,
             )
-        )
-    participation = participation_of(told)
-    return IterationEvent(
-        assignment=iteration.assignment,
-        number=iteration.number,
-        value=load(iteration.value) if iteration.value is not None else None,
-        results=sorted(results, key=lambda result: result.vehicle),
-        participation=participation,
-        removed=iteration.done and iteration.value is None,
-    )
+            # What was left out as made by other code is not handed out: nothing can be mixed by
+            # hand.
+            if told[task.vehicle]["status"] != "wrong_code"
+        ],
+        "participation": told,
+    }
+    if iteration.value is not None:
+        tree["value"] = load(iteration.value)
+    elif iteration.done:
+        tree["removed"] = True
+    return tree
+
+
+def _result(task: assignment_queries.Answered, number: int) -> dict[str, Any]:
+    outcome = load(task.outcome)
+    tree = {
+        "vehicle": task.vehicle, "value": outcome.get("value"), "digest": task.digest,
+        "generation": task.generation, "outcome": outcome["kind"], "seconds": task.seconds,
+    }  # fmt: skip
+    if outcome.get("printed"):
+        tree["printed"] = outcome["printed"]
+    gaps = load(task.account).get("gaps") if task.account is not None else None
+    if gaps is not None:
+        tree["gaps"] = gaps
+    if task.iteration != number:
+        tree["iteration"] = task.iteration
+    return tree
 
 
 def participation_of(told: dict[str, Any]) -> dict[str, Participation]:
@@ -89,33 +105,33 @@ def ledger_of(number: int, blob: bytes, most: int) -> IterationLedger:
     """An iteration's stored participation; reasons are cut if it has more bytes than `most`."""
     told: dict[str, Any] = load(blob)
     if len(blob) > most:
-        told = {v: {**p, "reason": p["reason"][:SHORT]} for v, p in told.items()}
+        told = {v: {**p, "reason": p.get("reason", "")[:SHORT]} for v, p in told.items()}
     return IterationLedger(iteration=number, participation=participation_of(told))
 
 
-def fitting(event: IterationEvent) -> IterationEvent:
-    """The event, reduced until it can travel.
+def fitting(tree: dict[str, Any], most: int = MAX_MESSAGE) -> tuple[dict[str, Any], Written]:
+    """The tree of an `IterationEvent`, reduced until it can travel, and how it is written.
 
     First goes what was printed, then the vehicles' results, then the ends of long reasons; the
     value, which is bounded, and who took part are always in it.
     """
-    reduced: tuple[dict[str, Any], ...] = (
-        {},
-        {"results": [r.model_copy(update={"printed": ""}) for r in event.results]},
-        {"results": []},
-        {
-            "results": [],
-            "participation": {
-                vehicle: p.model_copy(update={"reason": p.reason[:SHORT]})
-                for vehicle, p in event.participation.items()
-            },
-        },
-    )
-    for changes in reduced:
-        smaller = event.model_copy(update=changes)
-        if len(messages.encode(smaller)[0]) <= MAX_MESSAGE:
-            return smaller
-    return event
+    written = values.encode(tree)
+    for smaller in _reductions(tree):
+        if len(written[0]) <= most:
+            break
+        tree = smaller
+        written = values.encode(tree)
+    return tree, written
+
+
+def _reductions(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield tree | {
+        "results": [{k: v for k, v in r.items() if k != "printed"} for r in tree["results"]]
+    }
+    yield tree | {"results": []}
+    told = tree["participation"].items()
+    short = {v: {**p, "reason": p.get("reason", "")[:SHORT]} for v, p in told}
+    yield tree | {"results": [], "participation": short}
 
 
 def of_end(turn: Turn, row: AssignmentRow) -> EndEvent:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from orchestrator import planner
+from orchestrator import planner, seen
 from orchestrator.consistency import Made
 from orchestrator.planner import Closed, Count, Failure, Fleet, Situation, Standing, TaskView
 from orchestrator.store import assignment_queries, changes, queries
 from orchestrator.store.tables import AssignmentRow
 from orchestrator.turn import Turn, dump, load
-from protocol.assignment import Assignment, Known
+from protocol.assignment import Assignment
 from protocol.lifecycle import OPEN, TaskState
 from protocol.outcome import Kind, Limit, Outcome
 
@@ -30,10 +30,10 @@ def situation(turn: Turn, row: AssignmentRow, spec: Assignment) -> Situation:
 
 def fleet(turn: Turn) -> Fleet:
     """Who is connected, and since when who is not."""
-    seen = assignment_queries.vehicles(turn.session)
+    known = assignment_queries.vehicles(turn.session)
     return Fleet(
-        online=frozenset(s.name for s in seen if s.online),
-        gone={s.name: s.gone_at for s in seen if not s.online},
+        online=frozenset(s.name for s in known if s.online),
+        gone={s.name: s.gone_at for s in known if not s.online},
     )
 
 
@@ -43,13 +43,8 @@ def chosen(turn: Turn, spec: Assignment, before: list[str]) -> list[str]:
     if select.names is not None or select.size is not None:
         return before
     if not select.attributes:
-        return sorted(seen.name for seen in assignment_queries.vehicles(turn.session))
-    return select.choose(
-        {
-            name: Known(load(blob).get("attributes", {}), online=False)
-            for name, blob in assignment_queries.presences(turn.session)
-        }
-    )
+        return sorted(one.name for one in assignment_queries.vehicles(turn.session))
+    return select.choose(seen.fleet(turn.session))
 
 
 def views(turn: Turn, row: AssignmentRow) -> list[TaskView]:
@@ -137,7 +132,12 @@ def close(
 
 
 def _told(standing: Standing, usage: Any) -> dict[str, Any]:
-    return {"status": standing.status, "reason": standing.reason, "usage": usage}
+    told: dict[str, Any] = {"status": standing.status}
+    if standing.reason:
+        told["reason"] = standing.reason
+    if usage is not None:
+        told["usage"] = usage
+    return told
 
 
 def _late(turn: Turn, row: AssignmentRow, spec: Assignment) -> list[assignment_queries.Late]:

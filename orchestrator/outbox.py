@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from orchestrator import metrics
+from orchestrator.bundle import Bundle, written
 from orchestrator.store import Session, outbox
 from protocol.errors import BrokerBusy, LinkError, NotConnected
 from protocol.link import Link, Outgoing
@@ -34,14 +35,16 @@ class Outbox:
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
-        self._waiting: deque[tuple[int, Outgoing]] = deque()
+        self._waiting: deque[tuple[int, Outgoing | Bundle]] = deque()
         self._fleeting: deque[Outgoing] = deque(maxlen=MAX_FLEETING)
         self._under_way: list[int] = []
         self._sent: list[int] = []
         self._renew_at = self._look_at = 0.0
         self._filled = asyncio.Event()
 
-    def store(self, session: Session, messages: Sequence[Outgoing], now: float) -> Committed:
+    def store(
+        self, session: Session, messages: Sequence[Outgoing | Bundle], now: float
+    ) -> Committed:
         """Write a turn's messages in its transaction; `Committed` is to be told of the commit."""
         sent = list(self._sent)
         outbox.forget(session, sent)
@@ -85,18 +88,13 @@ class Outbox:
 
     async def _batch(self, link: Link) -> bool:
         """Publish some; False if there is no connection."""
-        stored = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
         fleeting = [self._fleeting.popleft() for _ in range(min(BATCH, len(self._fleeting)))]
+        stored, outgoing = self._next()
         self._under_way = [id_ for id_, _ in stored]
         unsent = stored
         try:
-            problems = await link.publish_many([*fleeting, *(message for _, message in stored)])
-            told = problems[len(fleeting) :]
-            unsent = [
-                item
-                for item, problem in zip(stored, told, strict=True)
-                if isinstance(problem, NotConnected | BrokerBusy)
-            ]
+            problems = await link.publish_many([*fleeting, *outgoing])
+            unsent = _unsent(stored, problems[len(fleeting) :])
             left = {id_ for id_, _ in unsent}
             self._sent.extend(id_ for id_, _ in stored if id_ not in left)
         finally:
@@ -107,12 +105,41 @@ class Outbox:
             await asyncio.sleep(BUSY_S)
         return not any(isinstance(problem, NotConnected) for problem in problems)
 
+    def _next(self) -> tuple[list[tuple[int, Outgoing | Bundle]], list[Outgoing]]:
+        """What is published next: as it is stored, and each message of it."""
+        stored: list[tuple[int, Outgoing | Bundle]] = []
+        outgoing: list[Outgoing] = []
+        while self._waiting and len(outgoing) < BATCH:
+            stored.append(self._waiting.popleft())
+            outgoing.extend(written(stored[-1][1]))
+        return stored, outgoing
+
+
+def _unsent(
+    stored: Sequence[tuple[int, Outgoing | Bundle]], told: Sequence[LinkError | None]
+) -> list[tuple[int, Outgoing | Bundle]]:
+    """What is to be published once more, in order: of a bundle, what is left of it."""
+    unsent: list[tuple[int, Outgoing | Bundle]] = []
+    at = 0
+    for id_, item in stored:
+        count = len(item.to) if isinstance(item, Bundle) else 1
+        those = [i for i in range(count) if isinstance(told[at + i], NotConnected | BrokerBusy)]
+        at += count
+        if those:
+            unsent.append((id_, item.only(those) if isinstance(item, Bundle) else item))
+    return unsent
+
 
 class Committed:
     """What one transaction did to the outbox."""
 
     def __init__(
-        self, sent: list[int], new: list[tuple[int, Outgoing]], *, renewed: bool, looked: bool
+        self,
+        sent: list[int],
+        new: list[tuple[int, Outgoing | Bundle]],
+        *,
+        renewed: bool,
+        looked: bool,
     ) -> None:
         self.sent, self.new, self.renewed, self.looked = sent, new, renewed, looked
 

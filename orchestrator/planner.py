@@ -231,6 +231,16 @@ def halts(now: Situation, so_far: Count) -> bool:
     return so_far.failed >= 2 or (so_far.failed == so_far.asked and now.iteration > 1)
 
 
+def waits_for_all(asked: Assignment, failed: int) -> bool:
+    """True if an iteration goes on, before its deadline, as long as anybody is awaited.
+
+    No answer that is there can end it: it has no quorum, asks nobody twice, and cannot halt.
+    ``failed`` is how many tasks have failed, whosever fault it was.
+    """
+    never_halts = asked.onboard.method != CUSTOM or asked.halt_on_failure is None or not failed
+    return asked.quorum is None and asked.consistency != "newest" and never_halts
+
+
 def decide(now: Situation, so_far: Count) -> Decision:
     """Whether an iteration's on-board side goes on. Its deadline is never waited past."""
     if halts(now, so_far):

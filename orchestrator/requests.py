@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from orchestrator import assignments, deployments, environments, events, wheels
+from orchestrator import assignments, deployments, environments, events, seen, wheels
+from orchestrator.seen import Seen
 from orchestrator.store import assignment_queries, changes, environment_queries, queries
 from orchestrator.store.tables import AssignmentRow, ModuleRow
-from orchestrator.turn import Turn, dump, known, presence
-from protocol import messages
+from orchestrator.turn import Turn, dump, presence
 from protocol.assignment import CUSTOM, Assignment
 from protocol.errors import (
     BadRequest,
@@ -32,6 +32,7 @@ from protocol.messages import (
     EnvironmentInfo,
     Event,
     History,
+    IterationEvent,
     IterationLedger,
     ListAssignments,
     ListChanges,
@@ -40,7 +41,6 @@ from protocol.messages import (
     ListParticipation,
     ListVehicles,
     ModuleInfo,
-    Presence,
     Reply,
     Request,
     Resume,
@@ -114,9 +114,9 @@ def _submit(turn: Turn, request: Submit) -> None:
     spec, user = request.assignment, request.user_id
     onboard = _module(turn, user, Side.ONBOARD, spec.onboard.module)
     offboard = _module(turn, user, Side.OFFBOARD, spec.offboard.module)
-    fleet = turn.fleet()
+    fleet = seen.fleet(turn.session)
     targets = _targets(spec, fleet)
-    _check_signals(spec, {name: fleet[name] for name in targets if name in fleet})
+    _check_signals(spec, [fleet[name] for name in targets if name in fleet])
     if not queries.online(turn.session, "workers"):
         raise NoWorker
     pinned = _pinned(turn, user, spec, onboard)
@@ -170,8 +170,8 @@ def _pinned(turn: Turn, user: str, spec: Assignment, current: ModuleRow | None) 
     return row
 
 
-def _targets(spec: Assignment, fleet: Mapping[str, Presence]) -> list[str]:
-    targets = spec.vehicles.choose(known(fleet))
+def _targets(spec: Assignment, fleet: Mapping[str, Seen]) -> list[str]:
+    targets = spec.vehicles.choose(fleet)
     if any(name in fleet for name in targets):
         return targets
     missing = {
@@ -187,9 +187,13 @@ def _targets(spec: Assignment, fleet: Mapping[str, Presence]) -> list[str]:
     raise UnknownVehicle(message, participation={v: p.model_dump() for v, p in missing.items()})
 
 
-def _check_signals(spec: Assignment, chosen: Mapping[str, Presence]) -> None:
+def _check_signals(spec: Assignment, chosen: Sequence[Seen]) -> None:
     """Refuse only what no vehicle can do; one that lacks a signal refuses its own task."""
-    have = {signal for seen in chosen.values() for signal in seen.signals}
+    have: set[str] = set()
+    for one in chosen:
+        have.update(one.signals)
+        if have.issuperset(spec.onboard.signal_names):
+            return  # mostly the first one has them all, and the others need not be read
     for signal in spec.onboard.signal_names:
         if signal not in have:
             same = [name for name in have if name.lower() == signal.lower()]
@@ -202,18 +206,18 @@ def _vehicles(turn: Turn) -> list[VehicleInfo]:
     found = []
     for role, word in (("vehicles", "vehicle"), ("workers", "worker")):
         for row in queries.edges(turn.session, role):
-            seen = presence(row)
+            told = presence(row)
             found.append(
                 VehicleInfo.model_validate(
                     {
                         "name": row.name,
                         "role": word,
                         "online": row.online,
-                        "attributes": seen.attributes,
-                        "signals": seen.signals,
-                        "environments": seen.environments,
-                        "builds": seen.builds,
-                        "version": seen.version,
+                        "attributes": told.attributes,
+                        "signals": told.signals,
+                        "environments": told.environments,
+                        "builds": told.builds,
+                        "version": told.version,
                     }
                 )
             )
@@ -288,11 +292,11 @@ def _history(turn: Turn, request: History) -> Reply:
     size = 0
     rows = queries.finished_iterations(turn.session, row.id, request.after, PAGE + 1)
     for iteration in rows[:PAGE]:
-        event = events.fitting(events.of_iteration(turn, iteration))
-        size += len(messages.encode(event)[0])
+        tree, (written, _) = events.fitting(events.of_iteration(turn, iteration))
+        size += len(written)
         if told and size > PAGE_BYTES:
             break
-        told.append(event)
+        told.append(IterationEvent.model_validate(tree))
     more = len(told) < len(rows)
     state = AssignmentState(row.state)
     if not more and (terminal(ASSIGNMENT, state) or state is AssignmentState.HALTED):

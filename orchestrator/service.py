@@ -33,7 +33,6 @@ from protocol.messages import (
     REQUEST,
     BuildReport,
     ModuleReport,
-    Receipt,
     Reply,
     StateReport,
     TaskReport,
@@ -285,14 +284,13 @@ def _set_aside(turn: Turn, message: Incoming) -> bool:
     address = topics.parse(message.topic)
     if address is None or address.channel != "reports" or address.family not in _SIDES:
         return False
-    if not isinstance(
-        report := messages.decode(REPORT, message.payload, message.content_type), TaskReport
-    ):
+    report, tree = messages.read(REPORT, message.payload, message.content_type)
+    if not isinstance(report, TaskReport):
         return False
     metrics.MESSAGES.add(address.channel)
     metrics.REPORTS.add(address.family, report.kind)
     metrics.TASK_SECONDS.observe(report.seconds, address.family)
-    turn.answers.append(Answer(_SIDES[address.family], address.name, report))
+    turn.answers.append(Answer(_SIDES[address.family], address.name, report, tree))
     return True
 
 
@@ -304,9 +302,9 @@ def _take(turn: Turn) -> None:
         try:
             with turn.savepoint():
                 answers.answered(turn, part)
-                for side, edge, report in part:
+                for side, edge, report, _ in part:
                     role: topics.Role = "vehicles" if side is Side.ONBOARD else "workers"
-                    turn.tell(topics.receipts(role, edge), Receipt(id=report.id), expiry_s=60)
+                    turn.receipt(role, edge, report.id)
         except Exception as problem:
             if _ours(turn, problem):
                 raise
@@ -343,4 +341,4 @@ def _report(turn: Turn, address: topics.Address, message: Incoming) -> None:
         case _:
             pass
     role: topics.Role = "vehicles" if side is Side.ONBOARD else "workers"
-    turn.tell(topics.receipts(role, address.name), Receipt(id=report.id), expiry_s=60)
+    turn.receipt(role, address.name, report.id)

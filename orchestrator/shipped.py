@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from orchestrator import assignments, events
+from orchestrator import assignments, events, seen
 from orchestrator.guard import guarded
+from orchestrator.seen import Seen
 from orchestrator.store import queries
 from orchestrator.store.tables import DeploymentRow, EdgeRow, ModuleRow, ModuleStateRow
-from orchestrator.turn import Turn, dump, known, load, presence
+from orchestrator.turn import Turn, dump, load
 from protocol import topics
 from protocol.assignment import Select
 from protocol.messages import ModuleMessage, ModuleReport
@@ -41,12 +42,12 @@ def ship(turn: Turn, row: DeploymentRow, module: Module, vehicles: Select | None
         for worker in queries.online(turn.session, "workers"):
             _remember(turn, row.id, worker, "pending")
     else:
-        fleet = turn.fleet()
-        for vehicle in (vehicles or Select.all()).choose(known(fleet)):
-            seen = fleet.get(vehicle)
-            state = "unknown" if seen is None else "pending" if seen.online else "offline"
+        fleet = seen.fleet(turn.session)
+        for vehicle in (vehicles or Select.all()).choose(fleet):
+            one = fleet.get(vehicle)
+            state = "unknown" if one is None else "pending" if one.online else "offline"
             _remember(turn, row.id, vehicle, state)
-            if seen is not None:
+            if one is not None:
                 topic = topics.modules(vehicle, module.user_id, module.name)
                 turn.send(topic, message, retain=True)
     turn.session.flush()
@@ -106,7 +107,7 @@ def _is_for(module: ModuleRow, row: EdgeRow, *, drawn: bool) -> bool:
     select = Select.model_validate(load(module.vehicles)) if module.vehicles else Select.all()
     if select.size is not None:
         return drawn  # a sample is drawn once, when the module is shipped
-    return row.name in select.choose(known({row.name: presence(row)}))
+    return row.name in select.choose({row.name: Seen(row.name, row.presence, online=row.online)})
 
 
 def _stored(row: ModuleRow) -> Module:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from orchestrator.store import Session, queries
+from orchestrator.bundle import Bundle
+from orchestrator.store import Session
 from orchestrator.store.tables import EdgeRow
 from protocol import messages, topics, values
-from protocol.assignment import Known
 from protocol.errors import OodidaError, ValueTooLarge
 from protocol.link import Outgoing
 from protocol.messages import MAX_MESSAGE, ErrorReply, Presence, ProgressEvent, TaskReport
@@ -24,11 +24,15 @@ log = logging.getLogger(__name__)
 
 
 class Answer(NamedTuple):
-    """Somebody's report on a task: a vehicle's (side on-board) or a worker's (off-board)."""
+    """Somebody's report on a task: a vehicle's (side on-board) or a worker's (off-board).
+
+    ``tree`` is what the report was read from.
+    """
 
     side: Side
     edge: str
     report: TaskReport
+    tree: dict[str, Any]
 
 
 @dataclass
@@ -43,7 +47,7 @@ class Turn:
 
     session: Session
     now: float
-    outgoing: list[Outgoing] = field(default_factory=list)
+    outgoing: list[Outgoing | Bundle] = field(default_factory=list)
     fleeting: list[Outgoing] = field(default_factory=list)
     progressed: set[str] = field(default_factory=set)
     answers: list[Answer] = field(default_factory=list)
@@ -71,9 +75,38 @@ class Turn:
         """As `send`, but it may be lost: a receipt, a reply, how far something is."""
         self.fleeting.append(_written(topic, message, **options))
 
+    def receipt(self, role: topics.Role, edge: str, report: str) -> None:
+        """Acknowledge a report once this turn is committed."""
+        self.fleeting.append(
+            Outgoing(topics.receipts(role, edge), messages.receipt(report), expiry_s=60)
+        )
+
     def order(self, topic: str, order: BaseModel, timeout_s: float) -> None:
         """Publish an order that is of no use after its time."""
         self.send(topic, order, expiry_s=max(1, math.ceil(timeout_s)))
+
+    def order_all(
+        self,
+        vehicles: Sequence[tuple[str, str]],
+        make: Callable[[str], BaseModel],
+        timeout_s: float,
+    ) -> None:
+        """Publish one order to many vehicles, each named with the id that is its own.
+
+        ``make`` gives the order with an id in it.
+        """
+        pattern, expiry_s = topics.all_of("vehicles", "orders"), max(1, math.ceil(timeout_s))
+        while vehicles:
+            mark = messages.new_id()
+            one = _written(pattern, make(mark))
+            bundle = Bundle(pattern, one.payload, one.content_type, mark, vehicles, expiry_s)
+            if bundle.fits:
+                self.outgoing.append(bundle)
+                return
+
+    def event_written(self, user: str, about: str, payload: bytes, content_type: str) -> None:
+        """Tell an analyst what happened, by an event that is written already."""
+        self.outgoing.append(Outgoing(topics.events(user, about), payload, content_type))
 
     def event(self, user: str, about: str, event: BaseModel) -> None:
         """Tell an analyst what happened."""
@@ -81,16 +114,6 @@ class Turn:
             self.tell(topics.events(user, about), event)
         else:
             self.send(topics.events(user, about), event)
-
-    def fleet(self) -> Mapping[str, Presence]:
-        """Every vehicle ever seen, with its newest presence."""
-        found = {}
-        for row in queries.edges(self.session, "vehicles"):
-            try:
-                found[row.name] = presence(row)
-            except ValueError:  # stored by another version: one vehicle less, not none
-                log.exception("the presence of %s cannot be read", row.name)
-        return found
 
 
 def _written(topic: str, message: BaseModel, **options: Any) -> Outgoing:
@@ -107,11 +130,6 @@ def presence(row: EdgeRow) -> Presence:
     """A stored presence; whether it is online is the row's own word."""
     stored = Presence.model_validate(load(row.presence))
     return stored.model_copy(update={"online": row.online})
-
-
-def known(fleet: Mapping[str, Presence]) -> dict[str, Known]:
-    """What selecting needs of a fleet."""
-    return {name: Known(p.attributes, p.online) for name, p in fleet.items()}
 
 
 def dump(thing: Any) -> bytes:

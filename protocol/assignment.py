@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -65,11 +65,18 @@ class _Spec(BaseModel):
             raise BadRequest(f"{type(self).__name__}: {explain(error)}") from None
 
 
-class Known(NamedTuple):
+class Candidate(Protocol):
     """What selecting needs to know of a vehicle."""
 
-    attributes: Mapping[str, Attribute]
-    online: bool
+    @property
+    def attributes(self) -> Mapping[str, Attribute]:
+        """What it may be selected by."""
+        ...
+
+    @property
+    def online(self) -> bool:
+        """True if it is connected."""
+        ...
 
 
 class Select(_Spec):
@@ -101,7 +108,7 @@ class Select(_Spec):
         """`size` of the vehicles that are online; the same seed draws the same from the same."""
         return cls(size=size, seed=seed, attributes=attributes)
 
-    def choose(self, fleet: Mapping[str, Known]) -> list[str]:
+    def choose(self, fleet: Mapping[str, Candidate]) -> list[str]:
         """The names selected from `fleet`, sorted. Named vehicles stay in even if unknown."""
         if self.names is not None:
             return sorted(set(self.names))

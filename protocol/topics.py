@@ -11,6 +11,7 @@ _NAME: Final = re.compile(NAME, re.ASCII)
 
 Role = Literal["vehicles", "workers"]
 ROOT: Final = "oodida/v1"
+_TOPIC: Final = re.compile(rf"{ROOT}(?:/{NAME[1:-1]}){{2,}}", re.ASCII)
 
 
 class Address(NamedTuple):
@@ -93,6 +94,11 @@ def all_of(family: str, channel: str, *, share: str | None = None) -> str:
     return subscription(f"{ROOT}/{family}/+/{channel}", share)
 
 
+def one_of(pattern: str, name: str) -> str:
+    """The topic of one vehicle, worker or analyst among those of `all_of`."""
+    return pattern.replace("+", _level(name), 1)
+
+
 def own_modules(vehicle: str) -> str:
     """The filter for every module that this vehicle should have."""
     return f"{ROOT}/vehicles/{_level(vehicle)}/modules/+/+"
@@ -110,9 +116,9 @@ def own_events(user: str) -> str:
 
 def parse(topic: str) -> Address | None:
     """Take a topic apart; None if it is not one of ours or holds a level that is no name."""
-    levels = topic.split("/")
-    if len(levels) < 4 or "/".join(levels[:2]) != ROOT or not all(map(is_name, levels[2:])):
+    if _TOPIC.fullmatch(topic) is None:
         return None
+    levels = topic.split("/")
     if levels[2] == "offboard":
         return Address("offboard", "", levels[3], tuple(levels[4:]))
     if len(levels) < 5:

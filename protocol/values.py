@@ -22,8 +22,7 @@ import math
 import sys
 from array import array
 from collections.abc import Callable
-from json import dumps as write_json  # by name: a module that patches json harms itself only
-from json import loads as read_json
+from json import JSONDecoder, JSONEncoder  # made once below: what patches json harms itself only
 from typing import Any, Final, NamedTuple
 
 Value = Any
@@ -299,29 +298,36 @@ def _nest(flat: list[Any], shape: list[int]) -> Any:
     return [_nest(flat[i * step : (i + 1) * step], shape[1:]) for i in range(shape[0])]
 
 
-def has_bytes(tree: Tree) -> bool:
-    """True if the tree needs CBOR."""
-    stack = [tree]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, bytes):
-            return True
-        if isinstance(node, dict):
-            stack.extend(node.values())
-        elif isinstance(node, list):
-            stack.extend(node)
-    return False
+class _HasBytes(Exception):
+    """A tree holds bytes, which JSON does not."""
+
+
+def _no_bytes(node: Any) -> Any:
+    raise _HasBytes if isinstance(node, bytes) else TypeError(f"{type(node).__name__} in a tree")
+
+
+def _marked(node: Any) -> dict[str, str]:
+    return {"~b": binascii.b2a_base64(node, newline=False).decode()}
+
+
+def _writer(default: Callable[[Any], Any]) -> Callable[[Any], str]:
+    return JSONEncoder(
+        separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=default
+    ).encode
+
+
+_write_plain: Final = _writer(_no_bytes)
+_write_marked: Final = _writer(_marked)
 
 
 def encode(tree: Tree) -> tuple[bytes, str]:
     """Write a tree: (bytes, content type)."""
-    if has_bytes(tree):
+    try:
+        return _write_plain(tree).encode(), JSON
+    except _HasBytes:
         import cbor2
 
         return cbor2.dumps(tree), CBOR
-    return write_json(
-        tree, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode(), JSON
 
 
 def decode(data: bytes, content_type: str, *, depth: int = 64) -> Tree:
@@ -333,7 +339,7 @@ def decode(data: bytes, content_type: str, *, depth: int = 64) -> Tree:
         return _decode_cbor(data, depth)
     if content_type != JSON:
         raise ValueProblem(f"the content type {content_type!r:.60} is not known")
-    return _parse(data, _no_constant)
+    return _parse(data, _read_plain)
 
 
 #: The tags that cbor2 knows. A tree has none; some of them make much of little, or cycles.
@@ -384,9 +390,27 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _parse(data: bytes, constant: Callable[[str], Any]) -> Tree:
+def _with_bytes(pairs: list[tuple[str, Any]]) -> Any:
+    node = _unique(pairs)
+    if len(node) == 1 and "~b" in node:
+        try:
+            return binascii.a2b_base64(node["~b"], strict_mode=True)
+        except (TypeError, ValueError, binascii.Error):
+            raise ValueProblem("bytes are not valid base64") from None
+    return node
+
+
+def _reader(pairs: Callable[[list[tuple[str, Any]]], Any]) -> Callable[[str], Any]:
+    return JSONDecoder(parse_constant=_no_constant, object_pairs_hook=pairs).decode
+
+
+_read_plain: Final = _reader(_unique)
+_read_marked: Final = _reader(_with_bytes)
+
+
+def _parse(data: bytes, read: Callable[[str], Any]) -> Tree:
     try:
-        return read_json(data.decode(), parse_constant=constant, object_pairs_hook=_unique)
+        return read(data.decode())
     except ValueProblem:
         raise
     except RecursionError:
@@ -397,32 +421,9 @@ def _parse(data: bytes, constant: Callable[[str], Any]) -> Tree:
 
 def to_text(tree: Tree) -> bytes:
     """Write a tree always as JSON, bytes as base64: for the sandbox's pipe, stores and people."""
-
-    def plain(node: Any) -> dict[str, str]:
-        return {"~b": binascii.b2a_base64(node, newline=False).decode()}
-
-    return write_json(
-        tree, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=plain
-    ).encode()
+    return _write_marked(tree).encode()
 
 
 def from_text(data: bytes) -> Tree:
     """Read what `to_text` wrote. ValueProblem for whatever else it is."""
-
-    def pairs(items: list[tuple[str, Any]]) -> Any:
-        node = _unique(items)
-        if len(node) == 1 and "~b" in node:
-            try:
-                return binascii.a2b_base64(node["~b"], strict_mode=True)
-            except (TypeError, ValueError, binascii.Error):
-                raise ValueProblem("bytes are not valid base64") from None
-        return node
-
-    try:
-        return read_json(data.decode(), parse_constant=_no_constant, object_pairs_hook=pairs)
-    except ValueProblem:
-        raise
-    except RecursionError:
-        raise TooLarge("the JSON is nested too deeply", "levels") from None
-    except ValueError as e:
-        raise ValueProblem(f"not valid JSON: {e!s:.120}") from None
+    return _parse(data, _read_marked)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, case, func, null, select
 from sqlalchemy.orm import Session
@@ -53,6 +53,20 @@ class Group(NamedTuple):
     number: int
 
 
+class Answered(NamedTuple):
+    """A task with its answer; ``outcome`` is there."""
+
+    vehicle: str
+    state: str
+    iteration: int
+    digest: str | None
+    generation: int
+    seconds: float
+    outcome: bytes
+    account: bytes | None
+    late_at: float | None
+
+
 class Late(NamedTuple):
     """An answer that came after its iteration was closed."""
 
@@ -68,10 +82,10 @@ def vehicles(session: Session) -> list[Seen]:
     return [Seen(*row) for row in session.execute(rows)]
 
 
-def presences(session: Session) -> list[tuple[str, bytes]]:
-    """Every vehicle ever seen, with its newest presence."""
-    rows = select(EdgeRow.name, EdgeRow.presence).where(EdgeRow.role == "vehicles")
-    return [(name, blob) for name, blob in session.execute(rows)]
+def presences(session: Session) -> list[tuple[str, bool, bytes]]:
+    """Every vehicle ever seen: whether it is connected, and its newest presence."""
+    rows = select(EdgeRow.name, EdgeRow.online, EdgeRow.presence).where(EdgeRow.role == "vehicles")
+    return [(name, online, blob) for name, online, blob in session.execute(rows)]
 
 
 def _of(assignment: str, number: int) -> list[ColumnElement[bool]]:
@@ -106,6 +120,22 @@ def groups(session: Session, assignment: str, number: int) -> list[Group]:
     return [Group(*row) for row in session.execute(rows)]
 
 
+def any_awaited(session: Session, assignment: str, number: int) -> bool:
+    """True if a vehicle that is connected has not answered an iteration; told from few rows."""
+    row = (
+        select(TaskRow.id)
+        .join(EdgeRow, and_(EdgeRow.role == "vehicles", EdgeRow.name == TaskRow.edge))
+        .where(
+            TaskRow.assignment == assignment,
+            TaskRow.iteration == number,
+            TaskRow.side == Side.ONBOARD,
+            TaskRow.state.in_(OPEN),
+            EdgeRow.online,
+        )
+    )
+    return session.scalars(row.limit(1)).first() is not None
+
+
 def failures(session: Session, assignment: str, number: int) -> list[tuple[str, bytes]]:
     """(vehicle, outcome) of the on-board tasks that failed."""
     rows = select(TaskRow.edge, TaskRow.outcome).where(
@@ -137,10 +167,15 @@ def late(session: Session, assignment: str, number: int) -> list[Late]:
     ]
 
 
-def late_tasks(session: Session, assignment: str, number: int) -> Sequence[TaskRow]:
-    """The tasks of an iteration that were answered after it was closed."""
-    rows = select(TaskRow).where(*_of(assignment, number), TaskRow.late_at.is_not(None))
-    return session.scalars(rows).all()
+def answered(session: Session, assignment: str, number: int) -> list[Answered]:
+    """The on-board tasks of an iteration that were answered, in time or late."""
+    rows = select(
+        TaskRow.edge, TaskRow.state, TaskRow.iteration, TaskRow.digest, TaskRow.generation,
+        TaskRow.seconds, TaskRow.outcome, TaskRow.account, TaskRow.late_at,
+    ).where(*_of(assignment, number), TaskRow.outcome.is_not(None))  # fmt: skip
+    # The query leaves out those without an outcome, which the types do not know.
+    found: list[Any] = list(session.execute(rows))
+    return [Answered(*row) for row in found]
 
 
 def asked(

@@ -44,18 +44,29 @@ log = logging.getLogger(__name__)
 def add_tasks(session: Session, rows: Iterable[dict[str, Any]], *, now: float, cause: str) -> None:
     """Store new tasks, many at once; each dict has every column but those of the answer."""
     listed = [{**_UNANSWERED, "lease_until": _lease(row, now), **row} for row in rows]
-    if listed:
-        session.execute(insert(TaskRow), listed)
-        session.execute(
-            insert(TransitionRow),
-            [
-                _transition(now, "task", row, "", row["state"], cause)
-                | {"assignment": row["assignment"], "iteration": row["iteration"]}
-                for row in listed
-            ],
-        )
-        CHANGES.add("task", str(listed[0]["state"]), by=len(listed))
+    if not listed:
+        return
+    session.flush()
+    connection, why = session.connection(), _clean(cause)
+    connection.execute(insert(_TASKS), listed)
+    connection.execute(
+        insert(_TRANSITIONS),
+        [
+            {
+                "at": now, "kind": "task", "subject": row["id"], "attempt": row["attempt"],
+                "assignment": row["assignment"], "iteration": row["iteration"],
+                "edge": row["edge"], "old": "", "new": row["state"], "cause": why,
+            }
+            for row in listed
+        ],
+    )  # fmt: skip
+    for state, number in Counter(row["state"] for row in listed).items():
+        CHANGES.add("task", str(state), by=number)
 
+
+#: Rows of a table, not objects: there may be thousands.
+_TASKS: Any = TaskRow.__table__
+_TRANSITIONS: Any = TransitionRow.__table__
 
 _UNANSWERED: dict[str, Any] = {
     "digest": None, "generation": 0, "seconds": 0.0, "outcome": None, "account": None,
@@ -70,15 +81,6 @@ def _lease(row: dict[str, Any], now: float) -> float | None:
 def _clean(cause: str) -> str:
     """In bounds, and without what PostgreSQL has no place for."""
     return cause[:4000].replace("\0", "")
-
-
-def _transition(
-    now: float, kind: str, row: dict[str, Any], old: str, new: str, cause: str
-) -> dict[str, Any]:
-    return {
-        "at": now, "kind": kind, "subject": row["id"], "attempt": row.get("attempt", 0),
-        "edge": row.get("edge", ""), "old": old, "new": new, "cause": _clean(cause),
-    }  # fmt: skip
 
 
 def move_task(
@@ -105,12 +107,12 @@ def move_tasks(session: Session, moves: Iterable[Move], *, now: float, cause: st
     for move in listed:
         advance(TASK, TaskState(move.task.state), move.new)
     session.flush()
-    table: Any = TaskRow.__table__  # rows of a table, not objects: there may be thousands
+    why = _clean(cause)
     columns: dict[str, Any] = {
         name: bindparam(f"new_{name}") for name in ("state", *listed[0].values)
     }
     done: Any = session.connection().execute(
-        update(table)
+        update(_TASKS)
         .where(
             TaskRow.id == bindparam("is_id"),
             TaskRow.attempt == bindparam("is_attempt"),
@@ -130,14 +132,14 @@ def move_tasks(session: Session, moves: Iterable[Move], *, now: float, cause: st
     )
     if done.rowcount != len(listed):
         raise Overtaken(f"{len(listed) - done.rowcount} tasks are not where they were any more")
-    session.execute(
-        insert(TransitionRow),
+    session.connection().execute(
+        insert(_TRANSITIONS),
         [
             {
                 "at": now, "kind": "task", "subject": task.id, "attempt": task.attempt,
                 "assignment": task.assignment, "iteration": task.iteration,
                 "edge": values.get("edge", task.edge), "old": task.state, "new": new.value,
-                "cause": _clean(cause),
+                "cause": why,
             }
             for task, new, values in listed
         ],

@@ -43,7 +43,7 @@ def next_end(session: Session) -> float | None:
         select(func.min(TaskRow.lease_until))
         .select_from(AssignmentRow)
         .join(TaskRow, _OF_IT)
-        .where(*_COMBINED, TaskRow.state.in_(_WANTED))
+        .where(*_COMBINED, TaskRow.state.in_(_WANTED), TaskRow.lease_until.is_not(None))
     )
 
 

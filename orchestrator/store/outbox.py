@@ -2,40 +2,71 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
+from orchestrator.bundle import Bundle
 from orchestrator.store.tables import OutboxRow
 from protocol.link import Outgoing
 
 #: Rows in one statement.
 CHUNK: Final = 500
+#: To how many vehicles one row's bundle goes: so many messages are sent again if its owner dies.
+BUNDLE: Final = 500
 
 
 def add(
-    session: Session, messages: Sequence[Outgoing], *, owner: str, until: float
-) -> list[tuple[int, Outgoing]]:
+    session: Session, messages: Sequence[Outgoing | Bundle], *, owner: str, until: float
+) -> list[tuple[int, Outgoing | Bundle]]:
     """Put messages into the outbox, in order, claimed for `owner`; with their row numbers."""
-    rows = [
-        {
-            "owner": owner, "claimed_until": until, "topic": m.topic, "payload": m.payload,
-            "content_type": m.content_type, "retain": m.retain, "expiry_s": m.expiry_s,
-            "response_topic": m.response_topic, "correlation": m.correlation,
-        }
-        for m in messages
-    ]  # fmt: skip
+    parts = [part for message in messages for part in _parts(message)]
+    rows = [{"owner": owner, "claimed_until": until, **_columns(part)} for part in parts]
     if not rows:
         return []
     numbered = insert(OutboxRow).returning(OutboxRow.id, sort_by_parameter_order=True)
-    return list(zip(session.scalars(numbered, rows), messages, strict=True))
+    return list(zip(session.scalars(numbered, rows), parts, strict=True))
+
+
+def _parts(message: Outgoing | Bundle) -> Iterator[Outgoing | Bundle]:
+    return message.parts(BUNDLE) if isinstance(message, Bundle) else iter((message,))
+
+
+def _columns(message: Outgoing | Bundle) -> dict[str, Any]:
+    if isinstance(message, Bundle):
+        return {
+            "topic": message.pattern, "payload": message.payload,
+            "content_type": message.content_type, "retain": False, "expiry_s": message.expiry_s,
+            "response_topic": None, "correlation": None,
+            "bundle": json.dumps([message.mark, message.to]).encode(),
+        }  # fmt: skip
+    return {
+        "topic": message.topic, "payload": message.payload, "content_type": message.content_type,
+        "retain": message.retain, "expiry_s": message.expiry_s,
+        "response_topic": message.response_topic, "correlation": message.correlation,
+        "bundle": None,
+    }  # fmt: skip
+
+
+def read(row: OutboxRow) -> Outgoing | Bundle:
+    """What a row holds."""
+    if row.bundle is not None:
+        mark, to = json.loads(row.bundle)
+        listed = [(name, id_) for name, id_ in to]
+        expiry_s = row.expiry_s or 0
+        return Bundle(row.topic, row.payload, row.content_type, mark, listed, expiry_s)
+    return Outgoing(
+        row.topic, row.payload, row.content_type, row.retain, row.expiry_s, row.response_topic,
+        row.correlation,
+    )  # fmt: skip
 
 
 def take(
     session: Session, *, owner: str, now: float, until: float, limit: int = CHUNK
-) -> list[tuple[int, Outgoing]]:
+) -> list[tuple[int, Outgoing | Bundle]]:
     """Claim messages whose claim is over, in order: whoever had them is gone."""
     rows = session.scalars(
         select(OutboxRow)
@@ -45,16 +76,7 @@ def take(
         .with_for_update(skip_locked=True)
     ).all()
     renew(session, [row.id for row in rows], owner=owner, until=until)
-    return [
-        (
-            row.id,
-            Outgoing(
-                row.topic, row.payload, row.content_type, row.retain, row.expiry_s,
-                row.response_topic, row.correlation,
-            ),
-        )
-        for row in rows
-    ]  # fmt: skip
+    return [(row.id, read(row)) for row in rows]
 
 
 def renew(session: Session, ids: Sequence[int], *, owner: str, until: float) -> None:

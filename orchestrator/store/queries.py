@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import and_, case, func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -313,18 +313,33 @@ def tasks(session: Session, assignment_id: str, number: int, side: Side) -> Sequ
     return rows.all()
 
 
-def progress(session: Session, assignment_id: str, number: int) -> tuple[int, int]:
-    """(answered, asked) of an iteration's on-board tasks."""
-    queued = func.sum(case((TaskRow.state.in_(OPEN), 1), else_=0))
-    asked, left = session.execute(
-        select(func.count(), queued).where(
+class Progress(NamedTuple):
+    """How many on-board tasks of an iteration were ordered, answered, and failed."""
+
+    answered: int
+    asked: int
+    failed: int
+
+
+def progress(session: Session, assignment_id: str, number: int) -> Progress:
+    """How far an iteration is, counted from an index alone."""
+    rows = (
+        select(TaskRow.state, func.count())
+        .where(
             TaskRow.assignment == assignment_id,
             TaskRow.iteration == number,
             TaskRow.side == Side.ONBOARD,
-            TaskRow.state.not_in([TaskState.SUPERSEDED, TaskState.EXPIRED]),
         )
-    ).one()
-    return asked - (left or 0), asked
+        .group_by(TaskRow.state)
+    )
+    counted = {TaskState(state): count for state, count in session.execute(rows)}
+    asked = sum(
+        count
+        for state, count in counted.items()
+        if state not in (TaskState.SUPERSEDED, TaskState.EXPIRED)
+    )
+    left = sum(counted.get(state, 0) for state in OPEN)
+    return Progress(asked - left, asked, counted.get(TaskState.FAILED, 0))
 
 
 def deadlines(session: Session, until: float, limit: int = 100) -> list[Deadline]:

@@ -193,7 +193,8 @@ class TaskRow(Base):
     __tablename__ = "tasks"
     __table_args__ = (
         ForeignKeyConstraint(["assignment"], ["assignments.id"]),
-        Index("tasks_of_iteration", "assignment", "iteration"),
+        # How far an iteration is, is counted from the index alone.
+        Index("tasks_of_iteration", "assignment", "iteration", "side", "state"),
         Index("tasks_of_edge", "edge", "state"),
     )
 
@@ -239,6 +240,8 @@ class OutboxRow(Base):
     """A message that a committed change causes, until the broker has it.
 
     ``owner`` is the orchestrator that publishes it; others may take over at ``claimed_until``.
+    ``bundle`` is NULL for one message; for a bundle it is the mark in the payload and whom it goes
+    to, and ``topic`` is the filter of all their topics.
     """
 
     __tablename__ = "outbox"
@@ -253,3 +256,4 @@ class OutboxRow(Base):
     correlation: Mapped[bytes | None] = mapped_column(LargeBinary)
     owner: Mapped[str] = mapped_column(NAME)
     claimed_until: Mapped[float] = mapped_column(Float, index=True)
+    bundle: Mapped[bytes | None] = mapped_column(LargeBinary)

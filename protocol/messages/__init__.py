@@ -11,6 +11,8 @@ from protocol.messages.codec import (
     REQUEST,
     decode,
     encode,
+    read,
+    receipt,
 )
 from protocol.messages.events import (
     DeploymentEvent,
@@ -134,4 +136,6 @@ __all__ = [
     "decode",
     "encode",
     "new_id",
+    "read",
+    "receipt",
 ]

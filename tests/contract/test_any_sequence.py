@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from orchestrator import service as services
+from orchestrator.bundle import written
 from orchestrator.service import Service
-from orchestrator.store import Database
+from orchestrator.store import Database, outbox
 from orchestrator.store.tables import AssignmentRow, OutboxRow, TaskRow, TransitionRow
 from protocol import messages, topics
 from protocol.assignment import Assignment, Offboard, Onboard, Select
@@ -86,11 +87,12 @@ class World:
         self.service._turn(list(batch))
         with self.database.transaction() as session:
             for row in session.scalars(select(OutboxRow).order_by(OutboxRow.id)):
-                address = topics.parse(row.topic)
-                if address is not None and address.channel == "orders":
-                    order = messages.decode(ORDER, row.payload, row.content_type)
-                    if isinstance(order, OnboardOrder | OffboardOrder):
-                        self.orders.append((address.name, order))
+                for message in written(outbox.read(row)):
+                    address = topics.parse(message.topic)
+                    if address is not None and address.channel == "orders":
+                        order = messages.decode(ORDER, message.payload, message.content_type)
+                        if isinstance(order, OnboardOrder | OffboardOrder):
+                            self.orders.append((address.name, order))
                 session.delete(row)
 
     def presence(self, name: str, *, online: bool) -> None:

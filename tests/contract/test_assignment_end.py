@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 
 from orchestrator import assignments
+from orchestrator.bundle import written
 from orchestrator.store import Database, changes
 from orchestrator.store.tables import AssignmentRow
 from orchestrator.turn import Turn, dump
@@ -48,5 +49,7 @@ def test_a_vehicle_that_keeps_a_container_is_told_though_it_has_answered(
         turn = Turn(session, 1.0)
         assignments.cancel(turn, row)
     database.close()
-    orders = [o.topic for o in turn.outgoing if o.topic.endswith("orders")]
+    orders = [
+        o.topic for item in turn.outgoing for o in written(item) if o.topic.endswith("orders")
+    ]
     assert orders == [topics.orders("vehicles", name) for name in told]

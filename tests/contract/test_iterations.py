@@ -10,13 +10,17 @@ import pytest
 from sqlalchemy import delete
 
 from orchestrator import answers, assignments, requests
+from orchestrator.bundle import written
 from orchestrator.store import Database, Session, assignment_queries, queries
 from orchestrator.store.tables import AssignmentRow, EdgeRow, TaskRow
 from orchestrator.turn import Answer, Turn, dump, load
+from protocol import messages
 from protocol.assignment import Assignment, Offboard, Onboard, Select
 from protocol.errors import NotHalted, UnknownAssignment
 from protocol.lifecycle import TaskState
+from protocol.link import Outgoing
 from protocol.messages import (
+    REPORT,
     ErrorReply,
     History,
     IterationEvent,
@@ -33,6 +37,10 @@ from protocol.outcome import Fault, Kind, Outcome
 
 NEW = "b" * 64
 CRASH = Outcome(kind=Kind.MODULE_ERROR, fault=Fault(type="KeyError", message="'x'"))
+
+
+def sent(turn: Turn) -> list[Outgoing]:
+    return [message for item in turn.outgoing for message in written(item)]
 
 
 class Cloud:
@@ -106,7 +114,8 @@ class Cloud:
             generation=1, state=TaskState.SUCCEEDED if outcome.ok else TaskState.FAILED,
         )  # fmt: skip
         turn = self.turn()
-        answers.answered(turn, [Answer(side, edge, report)])
+        _, tree = messages.read(REPORT, *messages.encode(report))
+        answers.answered(turn, [Answer(side, edge, report, tree)])
         self.session.flush()
         self.session.expire_all()
         for _ in turn.progressed:
@@ -179,7 +188,7 @@ def test_a_late_answer_counts_once_and_in_the_next_iteration_only(session: Sessi
         for vehicle in ("car-1", "car-2"):
             cloud.answers(vehicle)
         cloud.at(cloud.row.deadline_at or 0)
-        taken = [o for t in cloud.turns for o in t.outgoing if o.topic.endswith("offboard/orders")]
+        taken = [o for t in cloud.turns for o in sent(t) if o.topic.endswith("offboard/orders")]
         values = load(taken[-1].payload)["results"]
         assert values == ([1.0, 1.0, 33.0] if iteration == 2 else [1.0, 1.0])
         cloud.combines()
@@ -210,7 +219,7 @@ def test_it_halts_and_begins_again_and_a_request_that_comes_twice_does_it_once(
     assert cloud.statuses(1) == {"car-1": "crashed", "car-2": "crashed", "car-3": "cancelled"}
     assert error.details["participation"]["car-1"]["usage"] is not None
     assert error.details["participation"]["car-3"]["usage"] is None
-    stopped = [o.topic for o in cloud.turns[-1].outgoing if o.topic.endswith("/orders")]
+    stopped = [o.topic for o in sent(cloud.turns[-1]) if o.topic.endswith("/orders")]
     assert "oodida/v1/vehicles/car-3/orders" in stopped
     before = {task.id for task in cloud.tasks(1).values()}
     for _ in range(2):
@@ -266,7 +275,7 @@ def test_an_iteration_that_is_cancelled_keeps_its_participation(session: Session
 def test_participation_and_changes_are_told_in_pages(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(requests, "PAGE_BYTES", 700)
+    monkeypatch.setattr(requests, "PAGE_BYTES", 300)
     cloud = Cloud(session)
     for _ in range(4):
         for vehicle in ("car-1", "car-2", "car-3"):

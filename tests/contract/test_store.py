@@ -231,7 +231,7 @@ def test_tasks_are_counted_by_who_can_still_answer(database: Database) -> None:
             cause="asked",
         )
     with database.transaction() as session:
-        assert queries.progress(session, "a", 1) == (1, 3)
+        assert queries.progress(session, "a", 1) == queries.Progress(1, 3, 0)
         newest = queries.tasks(session, "a", 1, Side.ONBOARD)
         assert [(t.edge, t.attempt) for t in newest] == [
             ("car-1", 1), ("car-2", 1), ("car-3", 2), ("ghost", 1),
@@ -240,7 +240,9 @@ def test_tasks_are_counted_by_who_can_still_answer(database: Database) -> None:
         assert queries.waiting_for(session, "car-3") == []
         changes.end_open_tasks(session, "a", 1, now=1.0, cause="closed")
     with database.transaction() as session:
-        assert queries.progress(session, "a", 1) == (1, 1)  # who was not reached was not asked
+        assert queries.progress(session, "a", 1) == queries.Progress(
+            1, 1, 0
+        )  # who was not reached was not asked
 
 
 def environment(key: str, state: str, digest: str = "", built_at: float = 0.0) -> EnvironmentRow:

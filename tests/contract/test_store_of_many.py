@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import pytest
 
+from orchestrator.bundle import written
 from orchestrator.store import Database, Session, changes, outbox, problems, queries
 from orchestrator.store.tables import AssignmentRow, DeploymentRow
 from protocol.lifecycle import AssignmentState, TaskState
@@ -83,12 +84,16 @@ def test_a_message_is_never_claimed_by_two(databases: list[Database]) -> None:
     def take(session: Session, number: int) -> list[str]:
         found = []
         while some := outbox.take(session, owner=f"o{number}", now=2.0, until=9.0, limit=20):
-            found += [message.topic for _, message in some]
+            found += [m.topic for _, item in some for m in written(item)]
         return found
 
     claimed = [topic for part in at_once(databases, take) for topic in part]
     with databases[0].transaction() as session:
-        claimed += [m.topic for _, m in outbox.take(session, owner="last", now=2.0, until=9.0)]
+        claimed += [
+            m.topic
+            for _, item in outbox.take(session, owner="last", now=2.0, until=9.0)
+            for m in written(item)
+        ]
     assert sorted(claimed) == sorted(message.topic for message in sent)
 
 

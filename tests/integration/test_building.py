@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from orchestrator import deployments, environments, requests, shipped
+from orchestrator.bundle import written
 from orchestrator.store import Database, environment_queries, queries
 from orchestrator.store.tables import EdgeRow
 from orchestrator.turn import Turn, dump
@@ -63,8 +64,9 @@ class Cloud:
         """Do something in a transaction; `sent` is what it sends."""
         with self._database.transaction() as session:
             turn = Turn(session, self.now)
-            self.sent = turn.outgoing
-            return work(turn)
+            done = work(turn)
+            self.sent = [message for item in turn.outgoing for message in written(item)]
+            return done
 
     def edge(self, name: str, role: str = "workers", *, builds: bool = False) -> None:
         """A vehicle or worker comes."""

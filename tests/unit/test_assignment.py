@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.assignment import Assignment, Known, Offboard, Onboard, Select
+from protocol.assignment import Assignment, Attribute, Offboard, Onboard, Select
 from protocol.errors import BadParameter, BadRequest, UnknownMethod
 
 LOOSE: Any = Assignment  # what is checked here is what the types forbid
+
+
+class Known(NamedTuple):
+    attributes: dict[str, Attribute]
+    online: bool
+
 
 FLEET = {
     "car-1": Known({"model": "etios", "year": 2014}, online=True),
