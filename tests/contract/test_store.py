@@ -12,6 +12,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, select
 
+from orchestrator.bundle import Bundle
 from orchestrator.store import Database, changes, environment_queries, outbox, queries
 from orchestrator.store.database import MIGRATIONS
 from orchestrator.store.tables import (
@@ -147,6 +148,26 @@ def test_what_ran_before_an_upgrade_goes_on_after_it(url: str) -> None:
         assert asked.lease_until == 0.0  # it is asked for again at once
         (waiting,) = session.scalars(select(OutboxRow))
         assert waiting.claimed_until == 0.0  # whoever comes first sends it
+    opened.close()
+
+
+def test_an_order_that_waits_is_sent_after_an_upgrade(url: str) -> None:
+    old = create_engine(url)
+    blob = "x'78'" if url.startswith("sqlite") else "decode('78', 'hex')"
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with old.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+        connection.exec_driver_sql(
+            "INSERT INTO outbox (topic, payload, content_type, retain, owner, claimed_until) "  # noqa: S608
+            f"VALUES ('oodida/v1/vehicles/car-1/orders', {blob}, 'c', false, 'dead', 1.0)"
+        )
+    old.dispose()
+    opened = Database(url)
+    with opened.transaction() as session:
+        ((_, waiting),) = outbox.take(session, owner="one", now=2.0, until=9.0)
+        assert waiting == Outgoing("oodida/v1/vehicles/car-1/orders", b"x", "c")
     opened.close()
 
 
@@ -299,9 +320,10 @@ def test_deadlines_come_when_they_are_due(database: Database) -> None:
 
 
 def test_the_outbox_keeps_its_order_until_it_is_told_to_forget(database: Database) -> None:
-    sent = [
+    sent: list[Outgoing | Bundle] = [
         Outgoing("t/1", b"\x00", "application/cbor", retain=True),
         Outgoing("t/2", b"{}", expiry_s=5, response_topic="r", correlation=b"c"),
+        Bundle("t/+/orders", b"a MARK", "c", "MARK", [("car-1", "x"), ("car-2", "y")], 5),
     ]
     with database.transaction() as session:
         stored = outbox.add(session, sent, owner="one", until=10.0)
@@ -313,4 +335,4 @@ def test_the_outbox_keeps_its_order_until_it_is_told_to_forget(database: Databas
         outbox.forget(session, [stored[0][0]])
         outbox.renew(session, [stored[1][0]], owner="two", until=0.0)
     with database.transaction() as session:
-        assert outbox.take(session, owner="one", now=10.0, until=30.0) == stored[1:]
+        assert outbox.take(session, owner="one", now=10.0, until=30.0) == stored[1:2]
