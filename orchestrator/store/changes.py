@@ -7,12 +7,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, insert, literal, select, update
 from sqlalchemy.orm import Session
 
 from orchestrator.metrics import CHANGES
+from orchestrator.store import bulk
 from orchestrator.store.lease_queries import LEASE_S
 from orchestrator.store.problems import Overtaken
 from orchestrator.store.queries import Brief
@@ -41,16 +42,42 @@ from protocol.module import Side
 log = logging.getLogger(__name__)
 
 
+_TASKS: Any = TaskRow.__table__
+_TRANSITIONS: Any = TransitionRow.__table__
+_NEW_TASK: Final = insert(_TASKS)
+_NEW_TRANSITION: Final = insert(_TRANSITIONS)
+#: What an answer says of a task.
+_ANSWER: Final = (
+    "edge", "digest", "generation", "seconds", "outcome", "account", "lease_until",
+)  # fmt: skip
+_MOVE: Final = (
+    update(_TASKS)
+    .where(
+        TaskRow.id == bindparam("is_id"),
+        TaskRow.attempt == bindparam("is_attempt"),
+        TaskRow.state == bindparam("is_state"),
+    )
+    .values({name: bindparam(f"new_{name}") for name in ("state", *_ANSWER)})
+)
+
+
 def add_tasks(session: Session, rows: Iterable[dict[str, Any]], *, now: float, cause: str) -> None:
     """Store new tasks, many at once; each dict has every column but those of the answer."""
-    listed = [{**_UNANSWERED, "lease_until": _lease(row, now), **row} for row in rows]
+    lease = {Side.ONBOARD: None, Side.OFFBOARD: now + LEASE_S}
+    listed = [
+        {
+            **_UNANSWERED, **row, "lease_until": lease[row["side"]], "side": row["side"].value,
+            "state": row["state"].value,
+        }
+        for row in rows
+    ]  # fmt: skip
     if not listed:
         return
-    session.flush()
-    connection, why = session.connection(), _clean(cause)
-    connection.execute(insert(_TASKS), listed)
-    connection.execute(
-        insert(_TRANSITIONS),
+    why = _clean(cause)
+    bulk.execute(session, _NEW_TASK, listed)
+    bulk.execute(
+        session,
+        _NEW_TRANSITION,
         [
             {
                 "at": now, "kind": "task", "subject": row["id"], "attempt": row["attempt"],
@@ -61,21 +88,13 @@ def add_tasks(session: Session, rows: Iterable[dict[str, Any]], *, now: float, c
         ],
     )  # fmt: skip
     for state, number in Counter(row["state"] for row in listed).items():
-        CHANGES.add("task", str(state), by=number)
+        CHANGES.add("task", state, by=number)
 
-
-#: Rows of a table, not objects: there may be thousands.
-_TASKS: Any = TaskRow.__table__
-_TRANSITIONS: Any = TransitionRow.__table__
 
 _UNANSWERED: dict[str, Any] = {
     "digest": None, "generation": 0, "seconds": 0.0, "outcome": None, "account": None,
     "late_at": None,
 }  # fmt: skip
-
-
-def _lease(row: dict[str, Any], now: float) -> float | None:
-    return now + LEASE_S if row["side"] == Side.OFFBOARD else None
 
 
 def _clean(cause: str) -> str:
@@ -92,7 +111,7 @@ def move_task(
 
 
 class Move(NamedTuple):
-    """A task on its way to another state, and what else is told of it; the same columns in each."""
+    """A task on its way to another state, and what its answer says: `_ANSWER`, in each."""
 
     task: Brief
     new: TaskState
@@ -106,40 +125,31 @@ def move_tasks(session: Session, moves: Iterable[Move], *, now: float, cause: st
         return
     for move in listed:
         advance(TASK, TaskState(move.task.state), move.new)
-    session.flush()
-    why = _clean(cause)
-    columns: dict[str, Any] = {
-        name: bindparam(f"new_{name}") for name in ("state", *listed[0].values)
-    }
-    done: Any = session.connection().execute(
-        update(_TASKS)
-        .where(
-            TaskRow.id == bindparam("is_id"),
-            TaskRow.attempt == bindparam("is_attempt"),
-            TaskRow.state == bindparam("is_state"),
-        )
-        .values(columns),
+    done = bulk.execute(
+        session,
+        _MOVE,
         [
             {
                 "is_id": task.id,
                 "is_attempt": task.attempt,
                 "is_state": task.state,
                 "new_state": new.value,
-                **{f"new_{name}": value for name, value in values.items()},
+                **{f"new_{name}": values[name] for name in _ANSWER},
             }
             for task, new, values in listed
         ],
     )
-    if done.rowcount != len(listed):
-        raise Overtaken(f"{len(listed) - done.rowcount} tasks are not where they were any more")
-    session.connection().execute(
-        insert(_TRANSITIONS),
+    if done != len(listed):
+        raise Overtaken(f"{len(listed) - done} tasks are not where they were any more")
+    why = _clean(cause)
+    bulk.execute(
+        session,
+        _NEW_TRANSITION,
         [
             {
                 "at": now, "kind": "task", "subject": task.id, "attempt": task.attempt,
                 "assignment": task.assignment, "iteration": task.iteration,
-                "edge": values.get("edge", task.edge), "old": task.state, "new": new.value,
-                "cause": why,
+                "edge": values["edge"], "old": task.state, "new": new.value, "cause": why,
             }
             for task, new, values in listed
         ],

@@ -27,9 +27,10 @@ class Database:
     def __init__(self, url: str) -> None:
         # An orchestrator works in one transaction at a time; whoever looks at figures, beside it.
         pool: dict[str, Any] = {"pool_size": 2, "max_overflow": 3, "pool_timeout": 10}
-        if make_url(url).get_backend_name() == "sqlite":
-            pool = {}
-        self._engine = create_engine(url, pool_pre_ping=bool(pool), **pool)
+        backend = make_url(url).get_backend_name()
+        if backend == "sqlite":
+            pool = {"paramstyle": "named"}  # as PostgreSQL's: see `bulk`
+        self._engine = create_engine(url, pool_pre_ping=backend != "sqlite", **pool)
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine, "connect", _tune_sqlite)
             event.listen(self._engine, "begin", _begin)

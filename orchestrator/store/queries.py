@@ -292,7 +292,7 @@ def briefs(session: Session, ids: Collection[str]) -> dict[tuple[str, int], Brie
             .where(TaskRow.id.in_(listed[start : start + 500]))
             .order_by(TaskRow.id, TaskRow.attempt)
         )
-        for row in session.execute(rows):
+        for row in session.connection().execute(rows):
             brief = Brief(*row)
             found[brief.id, brief.attempt] = brief
     return found
