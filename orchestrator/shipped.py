@@ -36,6 +36,7 @@ def ship(turn: Turn, row: DeploymentRow, module: Module, vehicles: Select | None
             asked=dump(asked),
         )
     )
+    turn.module_added()
     message = ModuleMessage.of(module)
     if module.side is Side.OFFBOARD:
         turn.send(topics.offboard_modules(module.user_id, module.name), message, retain=True)
@@ -90,7 +91,7 @@ def edge_up(turn: Turn, row: EdgeRow) -> None:
     The broker keeps these messages too, but it may have been restarted, or the vehicle be new.
     """
     side = Side.ONBOARD if row.role == "vehicles" else Side.OFFBOARD
-    for module in queries.current_modules(turn.session, side=side):
+    for module in turn.current_modules(side):
         state = turn.session.get(ModuleStateRow, (module.deployment, row.name))
         if side is Side.ONBOARD:
             if not _is_for(module, row, drawn=state is not None):

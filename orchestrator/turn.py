@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from orchestrator.bundle import Bundle
-from orchestrator.store import Session
-from orchestrator.store.tables import EdgeRow
+from orchestrator.store import Session, queries
+from orchestrator.store.tables import EdgeRow, ModuleRow
 from protocol import messages, topics, values
 from protocol.errors import OodidaError, ValueTooLarge
 from protocol.link import Outgoing
@@ -52,6 +52,7 @@ class Turn:
     progressed: set[str] = field(default_factory=set)
     answers: list[Answer] = field(default_factory=list)
     last_try: bool = False
+    _current: dict[Side, Sequence[ModuleRow]] = field(default_factory=dict)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -65,7 +66,18 @@ class Turn:
             del self.outgoing[sending:]
             del self.fleeting[telling:]
             self.progressed = progressed
+            self._current.clear()
             raise
+
+    def current_modules(self, side: Side) -> Sequence[ModuleRow]:
+        """The newest generation of each module of a side; asked once, as a whole fleet may come."""
+        if side not in self._current:
+            self._current[side] = queries.current_modules(self.session, side=side)
+        return self._current[side]
+
+    def module_added(self) -> None:
+        """There is a newer generation of one."""
+        self._current.clear()
 
     def send(self, topic: str, message: BaseModel, **options: Any) -> None:
         """Publish a message once this turn is committed. Raises ValueTooLarge if it is."""

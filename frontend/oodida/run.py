@@ -348,11 +348,11 @@ class _Iterations(Iterator[Iteration]):
 def _iteration(event: IterationEvent) -> Iteration:
     return Iteration(
         number=event.number,
-        value=values.unpack(values.check(event.value)),
+        value=values.unpack(event.value),
         results=[
             Result(
                 vehicle=r.vehicle,
-                value=values.unpack(values.check(r.value)),
+                value=values.unpack(r.value),
                 digest=r.digest,
                 generation=r.generation,
                 outcome=r.outcome.value,

@@ -48,6 +48,9 @@ def edge(session: Session, role: str, name: str, *, lock: bool = False) -> EdgeR
 
 def edge_to_change(session: Session, role: str, name: str) -> EdgeRow:
     """One vehicle or worker, which is new if nobody has seen it; nobody else changes it now."""
+    found = edge(session, role, name, lock=True)
+    if found is not None:
+        return found
     unseen = {
         "role": role, "name": name, "online": False, "session": 0, "presence": b"",
         "gone_at": None,
