@@ -68,6 +68,8 @@ class SimulatedDriver(Replay):
             raise ValueError("a driver has gain and shift_rpm above 0, and noise from 0 to below 1")
         self.cycle, self.gain, self.noise = cycle, gain, noise
         self.shift_rpm, self.seed = shift_rpm, seed
+        #: The knot that was asked for last: its number, and what is at it and at the next.
+        self._knots = 0, self._random(0), self._random(1)
 
     @classmethod
     def named(cls, vehicle: str, *, rate_hz: float | None = None) -> Self:
@@ -135,7 +137,10 @@ class SimulatedDriver(Replay):
         """A smooth random function of the sample's number, from -1 to 1: value noise."""
         knot, step = divmod(i, _KNOT_SAMPLES)
         part = step / _KNOT_SAMPLES
-        return (1 - part) * self._random(knot) + part * self._random(knot + 1)
+        if self._knots[0] != knot:  # the samples of a window follow each other
+            self._knots = knot, self._random(knot), self._random(knot + 1)
+        _, left, right = self._knots
+        return (1 - part) * left + part * right
 
     def _random(self, knot: int) -> float:
         """A number from -1 to 1 that depends on the seed and the knot alone.
