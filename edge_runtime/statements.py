@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from itertools import chain
 from typing import Any, Final
 
 #: A statement, and its values.
 Statement = tuple[str, tuple[Any, ...]]
-
-#: How many values one statement takes: what every SQLite is built with since 2020.
-VARIABLES: Final = 32_766
 
 SEEN: Final = "INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?)"
 ORDER: Final = "INSERT OR IGNORE INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -27,28 +26,24 @@ SESSION: Final = (
 )
 
 
-def _of_many(inserting: str) -> str:
-    head, _, rest = inserting.partition("(?")
-    return f"{head}{{rows}}{rest.partition(')')[2]}"
+#: What is made of many at once.
+MANY: Final = frozenset((SEEN, ORDER, NO_ORDER, NO_SAMPLES, REPORT, NO_REPORT, ACCOUNT, SESSION))
+#: How many rows a statement takes: one of these, so that SQLite has prepared it before. To prepare
+#: one for many rows takes longer than to carry it out.
+ROWS: Final = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 
 
-def _without_many(table: str, *key: str) -> str:
-    # By the edge, which is what the index begins with, and then by the whole key: a key of several
-    # columns alone is looked for by reading the whole table.
-    columns = ", ".join(key)
-    return (
-        f"WITH gone({columns}) AS (VALUES {{rows}}) DELETE FROM {table} "  # noqa: S608 - our own
-        f"WHERE edge IN (SELECT edge FROM gone) AND ({columns}) IN (SELECT {columns} FROM gone)"
-    )
-
-
-#: A statement -> the same for many rows.
-MANY: Final = {
-    **{statement: _of_many(statement) for statement in (SEEN, ORDER, REPORT, ACCOUNT, SESSION)},
-    NO_ORDER: _without_many("orders", "edge", "task", "attempt"),
-    NO_SAMPLES: _without_many("samples", "edge", "task", "attempt"),
-    NO_REPORT: _without_many("reports", "edge", "id"),
-}
+@cache
+def of_rows(statement: str, rows: int) -> str:
+    """The same for so many rows."""
+    deleting, where, key = statement.partition(" WHERE ")
+    if where:
+        # Each row by its whole key. Sets of keys (`(a, b) IN (...)`) are looked for by every
+        # combination of their parts: the square of their number.
+        return f"{deleting}{where}{' OR '.join([f'({key})'] * rows)}"
+    inserting, values, conflict = statement.partition(" VALUES ")
+    row, _, rest = conflict.partition(")")
+    return f"{inserting}{values}{', '.join([f'{row})'] * rows)}{rest}"
 
 
 def joined(statements: Iterable[Statement]) -> Iterator[tuple[str, Sequence[Any]]]:
@@ -71,12 +66,9 @@ def joined(statements: Iterable[Statement]) -> Iterator[tuple[str, Sequence[Any]
 
 def _together(alike: dict[str, list[tuple[Any, ...]]]) -> Iterator[tuple[str, Sequence[Any]]]:
     for statement, rows in alike.items():
-        row = f"({', '.join('?' * len(rows[0]))})"
-        most = VARIABLES // len(rows[0])
-        for start in range(0, len(rows), most):
-            some = rows[start : start + most]
-            if len(some) == 1:
-                yield statement, some[0]
-            else:
-                filled = MANY[statement].replace("{rows}", ", ".join([row] * len(some)))
-                yield filled, [value for values in some for value in values]
+        start = 0
+        for size in ROWS:
+            while len(rows) - start >= size:
+                some = rows[start : start + size]
+                yield of_rows(statement, size), tuple(chain.from_iterable(some))
+                start += size
