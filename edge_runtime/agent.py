@@ -22,6 +22,7 @@ from edge_runtime.installer import Installer
 from edge_runtime.journal import SEEN_DAYS, EdgeJournal, Journal, JournalFull, StoredOrder
 from edge_runtime.modules import ModuleStore
 from edge_runtime.reporter import Bounds, Reporter
+from edge_runtime.reporter import Ended as EndedTask
 from edge_runtime.runner import Runner
 from edge_runtime.sandbox import AnySandbox
 from edge_runtime.signals import Source
@@ -136,6 +137,7 @@ class Agent:
         self._stopping = self._recalled = False
         self._running: dict[str, set[asyncio.Task[None]]] = {}
         self._seen: set[tuple[str, int]] = set()
+        self._all_seen = False  # the journal knows of no other
         self._link = Link(
             settings.url,
             f"{settings.role}-{settings.name}",
@@ -189,7 +191,10 @@ class Agent:
         try:
             self._reporter.load()
             self._session.recall()
+            known = self._journal.seen(REMEMBERED)
             self._resume()
+            self._seen |= known
+            self._all_seen = len(known) < REMEMBERED
             self._recalled = True
         except JournalFull as problem:
             # Orders are refused until then: it is not known which were carried out.
@@ -359,6 +364,8 @@ class Agent:
                     log.warning("dropped an %s order: this is no place for it", order.kind)
                 elif self._is_new(order.id, order.attempt):
                     if isinstance(order, OnboardOrder):
+                        if self._at_once(order, message):
+                            return True
                         accepting = self._accept(order, message)
                         task = self._start(order.assignment, accepting, _named(order.id))
                         # Also of one that was cancelled before its first step.
@@ -380,10 +387,13 @@ class Agent:
     def _is_new(self, id_: str, attempt: int) -> bool:
         """False for an order that came before: its report is sent until it is received."""
         with suppress(JournalFull):  # then it cannot be accepted either, and is refused
-            if (id_, attempt) in self._seen or self._journal.has_seen(id_, attempt):
+            if (id_, attempt) in self._seen:
+                return False
+            if not self._all_seen and self._journal.has_seen(id_, attempt):
                 return False
         if len(self._seen) >= REMEMBERED:
             self._seen.clear()  # the journal knows those that it could take
+            self._all_seen = False
         self._seen.add((id_, attempt))
         return True
 
@@ -413,13 +423,47 @@ class Agent:
         try:
             await self._keep(stored)
         except JournalFull as problem:
-            log.warning("task %s is refused: %s", order.id, problem)
-            reason = f"the vehicle cannot keep the order: {problem.message}"
-            report = self._unfinished(order, TaskState.REJECTED, Kind.REFUSED, reason[:2000])
-            await self._reporter.report(report.id, report)
+            await self._refuse(order, problem)
         else:
             message.acknowledge()
             await self._task(order, self._clock.left(stored.stamp, order.timeout_s))
+
+    async def _refuse(self, order: OnboardOrder, problem: JournalFull) -> None:
+        log.warning("task %s is refused: %s", order.id, problem)
+        reason = f"the vehicle cannot keep the order: {problem.message}"
+        report = self._unfinished(order, TaskState.REJECTED, Kind.REFUSED, reason[:2000])
+        await self._reporter.report(report.id, report)
+
+    def _at_once(self, order: OnboardOrder, message: Incoming) -> bool:
+        """Carry out an order before it is kept, if that takes no time: one commit for both.
+
+        False if it is not such an order. The broker and the cloud hear of it after the commit; a
+        power cut before it finds the order at the broker, as if it had just come.
+        """
+        if not self._recalled:
+            return False
+        wall = self._clock.now().wall
+        try:
+            report = self._runner.at_once(order)
+        except Exception as bug:
+            log.exception("task %s of %s could not be run", order.id, order.assignment)
+            report = self._failed(order, bug)
+        if report is None:
+            return False
+
+        def kept(problem: JournalFull | None) -> None:
+            if problem is None:
+                message.acknowledge()
+            else:
+                refusing = self._start(order.assignment, self._refuse(order, problem))
+                refusing.add_done_callback(lambda _: self._over(message))
+
+        self._measure(report)
+        payload, content_type, _ = messages.encode_counted(report)
+        self._reporter.carried_out(
+            order.id, order.attempt, wall, report.id, payload, content_type, kept
+        )
+        return True
 
     def _over(self, message: Incoming) -> None:
         """An order was refused, or its assignment has ended, which the journal hears as well."""
@@ -451,19 +495,20 @@ class Agent:
             telling = Progress(order.id, order.attempt, self._tell, heartbeat=worker)
             async with telling as progress:
                 report = await self._carried_out(order, progress, left_s)
-        metrics.TASKS.add((report.state if report else TaskState.TIMED_OUT).value)
+        self._measure(report)
         if report is None:
             await self._drop(order.id, order.attempt)
             return
-        metrics.TASK_SECONDS.observe(report.seconds)
-        size = len(messages.encode(report)[0])
-        usage = report.usage.model_copy(update={"bytes_sent": size})
-        report = report.model_copy(update={"usage": usage})
+        payload, content_type, usage = messages.encode_counted(report)
         counted = isinstance(order, OnboardOrder) and order.budget is not None
-        await self._reporter.ended(
-            order.id, order.attempt, report.id, report, order.assignment,
-            usage if counted else None,
-        )  # fmt: skip
+        done = EndedTask(order.id, order.attempt, order.assignment, usage if counted else None)
+        await self._reporter.ended(done, report.id, payload, content_type)
+
+    @staticmethod
+    def _measure(report: TaskReport | None) -> None:
+        metrics.TASKS.add((report.state if report else TaskState.TIMED_OUT).value)
+        if report is not None:
+            metrics.TASK_SECONDS.observe(report.seconds)
 
     async def _tell(self, report: StateReport) -> None:
         """Best effort: a state that is lost does no harm."""
@@ -484,8 +529,11 @@ class Agent:
             return self._unfinished(order, TaskState.CANCELLED, Kind.REFUSED, why)
         except Exception as bug:  # one task must not take the others along
             log.exception("task %s of %s could not be run", order.id, order.assignment)
-            reason = f"the runtime failed: {type(bug).__name__}"
-            return self._unfinished(order, TaskState.FAILED, Kind.ENGINE_FAILURE, reason)
+            return self._failed(order, bug)
+
+    def _failed(self, order: OnboardOrder | OffboardOrder, bug: Exception) -> TaskReport:
+        reason = f"the runtime failed: {type(bug).__name__}"
+        return self._unfinished(order, TaskState.FAILED, Kind.ENGINE_FAILURE, reason)
 
     def _unfinished(
         self, order: OnboardOrder | OffboardOrder, state: Ended, kind: Kind, reason: str

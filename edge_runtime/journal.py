@@ -233,9 +233,13 @@ class Journal:
 
         They are committed even if the caller gives up. Raises JournalFull.
         """
+        await asyncio.shield(self.ask(*statements))
+
+    def ask(self, *statements: Statement) -> asyncio.Future[None]:
+        """The same for who does not wait: the future, not to be cancelled, may have JournalFull."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._put(_Write(statements, done))
-        await asyncio.shield(done)
+        return done
 
     def _put(self, write: _Write) -> None:
         if self._thread is None:
@@ -402,6 +406,24 @@ class EdgeJournal:
         )
         return bool(found)
 
+    def seen(self, most: int) -> set[tuple[str, int]]:
+        """Orders that were accepted before, the newest: task and attempt."""
+        rows = self._journal.read(
+            "SELECT task, attempt FROM seen WHERE edge=? ORDER BY wall DESC LIMIT ?",
+            (self._edge, most),
+        )
+        return {(task, attempt) for task, attempt in rows}
+
+    def carried_out(
+        self, task: str, attempt: int, wall: float, report: StoredReport
+    ) -> asyncio.Future[None]:
+        """Keep an order that is done already: that it was accepted, and its report, in one commit.
+
+        There is no moment at which it would have to be gone on with, so it has no row of its own.
+        The future may have JournalFull; then it is not accepted.
+        """
+        return self._journal.ask((SEEN, (self._edge, task, attempt, wall)), self._report(report))
+
     async def accept(self, order: StoredOrder) -> None:
         """Keep an order. Raises JournalFull; then it is not accepted."""
         key = (self._edge, order.task, order.attempt)
@@ -427,8 +449,10 @@ class EdgeJournal:
         assignment: str = "", usage: Usage | None = None,
     ) -> None:  # fmt: skip
         """An order is done with: its report, if there is one, and what it used, in one commit."""
-        self._fresh.discard((task, attempt))
         statements = self._forget(task, attempt)
+        if (task, attempt) in self._fresh:  # it has no samples
+            self._fresh.discard((task, attempt))
+            del statements[1:]
         if report is not None:
             statements.append(self._report(report))
         if usage is not None:

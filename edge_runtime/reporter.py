@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol, TypeVar
@@ -79,6 +79,14 @@ class _Waiting:
         )
 
 
+def _made(
+    id_: str, priority: int, payload: bytes, content_type: str, ended: Ended | None
+) -> _Waiting:
+    return _Waiting(
+        id_, priority, time.time(), len(payload), content_type, payload, kept=False, ended=ended
+    )
+
+
 class Entry(Protocol):
     """What is asked of a report to find what has to go."""
 
@@ -144,6 +152,7 @@ class Reporter:
         self._over: list[Ended] = []
         self._again: asyncio.Task[None] | None = None
         self._new = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
 
     def load(self) -> None:
         """Take up what an earlier life has left unsent. Raises JournalFull."""
@@ -156,24 +165,33 @@ class Reporter:
                     )
                 )  # fmt: skip
 
-    async def ended(
-        self, task: str, attempt: int, id_: str, report: BaseModel, assignment: str,
-        usage: Usage | None,
-    ) -> None:  # fmt: skip
+    async def ended(self, ended: Ended, id_: str, payload: bytes, content_type: str) -> None:
         """A task has ended: its report takes the place of its order, in one commit."""
-        await self._keep(self._made(id_, report, Ended(task, attempt, assignment, usage)))
+        await self._keep(_made(id_, RESULT, payload, content_type, ended))
+
+    def carried_out(
+        self, task: str, attempt: int, wall: float, id_: str, payload: bytes, content_type: str,
+        then: Callable[[JournalFull | None], None],
+    ) -> None:  # fmt: skip
+        """A task is done that is in no journal yet: it and its report are one commit.
+
+        ``then`` is told when it is on the disk, or why not: then there is no report either.
+        """
+        waiting = _made(id_, RESULT, payload, content_type, None)
+        written = self._journal.carried_out(task, attempt, wall, waiting.stored())
+
+        def settled(done: asyncio.Future[None]) -> None:
+            problem = done.exception()
+            if problem is None:
+                waiting.kept = True
+                self._add(waiting)
+            then(problem if isinstance(problem, JournalFull) else None)
+
+        written.add_done_callback(settled)
 
     async def report(self, id_: str, report: BaseModel) -> None:
         """Send a report, now and again until its receipt."""
-        await self._keep(self._made(id_, report, None))
-
-    @staticmethod
-    def _made(id_: str, report: BaseModel, ended: Ended | None) -> _Waiting:
-        payload, content_type = messages.encode(report)
-        return _Waiting(
-            id_, priority_of(report), time.time(), len(payload), content_type, payload,
-            kept=False, ended=ended,
-        )  # fmt: skip
+        await self._keep(_made(id_, priority_of(report), *messages.encode(report), None))
 
     async def _keep(self, waiting: _Waiting) -> None:
         try:
@@ -239,6 +257,8 @@ class Reporter:
         found = self._remove(id_)
         if found is not None:
             self._journal.received([id_])
+            if not self._waiting:  # nothing is to be sent again
+                self._no_timer()
             if found.ended is not None:  # the order is still on the disk
                 self._over.append(found.ended)
                 self._soon_again()
@@ -256,6 +276,7 @@ class Reporter:
 
     async def run(self, link: Link) -> None:
         """Send what is to be sent, until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
             self._new.clear()
             await link.wait_up()
@@ -264,16 +285,23 @@ class Reporter:
             due.sort(key=lambda w: w.priority)
             for start in range(0, len(due), TOGETHER):
                 await self._send(link, due[start : start + TOGETHER], now)
+            if self._waiting and not self._new.is_set():
+                pause = min(w.due for w in self._waiting.values()) - time.monotonic()
+                self._timer = loop.call_later(max(0.05, pause), self._look_again)
             try:
-                async with asyncio.timeout(self._until_next()):
-                    await self._new.wait()
-            except TimeoutError:
-                self._make_room()
+                await self._new.wait()
+            finally:
+                self._no_timer()
 
-    def _until_next(self) -> float | None:
-        if not self._waiting:
-            return None
-        return max(0.05, min(w.due for w in self._waiting.values()) - time.monotonic())
+    def _look_again(self) -> None:
+        """A report may have to be sent once more, or be too old by now."""
+        self._make_room()
+        self._new.set()
+
+    def _no_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     async def _send(self, link: Link, due: list[_Waiting], now: float) -> None:
         ids, outgoing = [], []

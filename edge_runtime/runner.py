@@ -50,17 +50,20 @@ T = TypeVar("T")
 LOOK_S: Final = 60.0
 #: A built-in method over no more samples than this takes less than a change of threads.
 QUICK_SAMPLES: Final = 500
+#: An order that has less time than this, in seconds, is not carried out at once: it may be over.
+AT_ONCE_S: Final = 1.0
 #: What arrives in an order was bounded when it was made; this bounds what a stranger sends.
 _INPUT: Final = values.Bounds(size=48 * 1024 * 1024, depth=40, items=4_000_000)
 
 
 @dataclass(frozen=True)
 class Done:
-    """How a task ended, and the code that did it."""
+    """How a task ended, and the code that did it; ``refused`` if none was run."""
 
     outcome: Outcome
     digest: str | None = None
     generation: int = 0
+    refused: bool = False
 
 
 @dataclass
@@ -121,27 +124,44 @@ class Runner:
         try:
             async with asyncio.timeout(left_s):
                 done = await self._run(task)
-            state: Ended = TaskState.SUCCEEDED if done.outcome.ok else TaskState.FAILED
         except TimeoutError:
             return None
         except OodidaError as refusal:
-            done = Done(Outcome(kind=Kind.REFUSED, reason=refusal.message[:2000]))
-            state = TaskState.REJECTED
+            done = _refused(refusal)
         finally:
             if order.last and order.isolation == "assignment":
                 await self.end(order.assignment)
-        return TaskReport(
-            id=new_id(),
-            task=order.id,
-            attempt=order.attempt,
-            state=state,
-            outcome=done.outcome,
-            digest=done.digest,
-            generation=done.generation,
-            seconds=time.monotonic() - started,
-            gaps=task.gaps,
-            usage=Usage(cpu_s=done.outcome.cpu_s, container_starts=done.outcome.starts),
-        )
+        return _report(order, done, started, task.gaps)
+
+    def at_once(self, order: OnboardOrder) -> TaskReport | None:
+        """Carry out an order that takes less time than to write down that it came.
+
+        None for any other, of which nothing was done.
+        """
+        if (
+            self._source is None
+            or order.method == CUSTOM
+            or order.isolation != "call"
+            or order.budget is not None
+            or order.timeout_s < AT_ONCE_S
+            or not _quick(order)
+        ):
+            return None
+        started = time.monotonic()
+        names = [order.signals] if isinstance(order.signals, str) else list(order.signals)
+        try:
+            samples = self._source.at_once(
+                names, first=order.first, count=order.samples, rate_hz=order.rate_hz
+            )
+            if samples is None:
+                return None
+            window = samples[order.signals] if isinstance(order.signals, str) else samples
+            builtin = self._onboard(order, values.pack(window, _INPUT))
+            outcome = guarded(builtin, self._admission.rules.profiles.maximum)
+            done = Done(outcome, builtin_digest(order.method, VERSION))
+        except OodidaError as refusal:
+            done = _refused(refusal)
+        return _report(order, done, started, None)
 
     async def verify(self, order: VerifyOrder) -> Verdict:
         """Look at a module by the rules, and try it in the sandbox the way it will be called."""
@@ -212,10 +232,8 @@ class Runner:
     ) -> Outcome:
         """Run a built-in method, in a thread if it may take a while."""
         limits = self._admission.rules.profiles.maximum
-        if isinstance(order, OnboardOrder):
-            signals = 1 if isinstance(order.signals, str) else len(order.signals)
-            if order.samples * signals <= QUICK_SAMPLES:
-                return guarded(builtin, limits)
+        if isinstance(order, OnboardOrder) and _quick(order):
+            return guarded(builtin, limits)
         return await asyncio.get_running_loop().run_in_executor(None, guarded, builtin, limits)
 
     def _call(
@@ -266,6 +284,36 @@ class Runner:
         except asyncio.CancelledError:
             cancelled.set()
             raise
+
+
+def _quick(order: OnboardOrder) -> bool:
+    """True if a built-in method over its window takes less than a change of threads."""
+    signals = 1 if isinstance(order.signals, str) else len(order.signals)
+    return order.samples * signals <= QUICK_SAMPLES
+
+
+def _refused(refusal: OodidaError) -> Done:
+    return Done(Outcome(kind=Kind.REFUSED, reason=refusal.message[:2000]), refused=True)
+
+
+def _report(
+    order: OnboardOrder | OffboardOrder, done: Done, started: float, gaps: Gaps | None
+) -> TaskReport:
+    """What is told of a task that began at a moment of the monotonic clock."""
+    outcome = done.outcome
+    ended: Ended = TaskState.SUCCEEDED if outcome.ok else TaskState.FAILED
+    return TaskReport(
+        id=new_id(),
+        task=order.id,
+        attempt=order.attempt,
+        state=TaskState.REJECTED if done.refused else ended,
+        outcome=outcome,
+        digest=done.digest,
+        generation=done.generation,
+        seconds=time.monotonic() - started,
+        gaps=gaps,
+        usage=Usage(cpu_s=outcome.cpu_s, container_starts=outcome.starts),
+    )
 
 
 def _over_budget(what: str, most: float, used: float) -> Outcome:

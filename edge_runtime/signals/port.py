@@ -23,6 +23,15 @@ class Source(Protocol):
         """The source's own pace in samples per second; None is without waiting."""
         ...
 
+    def at_once(
+        self, signals: Sequence[str], *, first: int, count: int, rate_hz: float | None = None
+    ) -> dict[str, array[float]] | None:
+        """The window that `collect` would return, if nothing has to be waited for; else None.
+
+        Raises what `collect` does.
+        """
+        ...
+
     async def collect(
         self,
         signals: Sequence[str],

@@ -42,6 +42,26 @@ class Replay(ABC):
     def samples(self, signal: str, first: int, count: int) -> array[float]:
         """Return samples first to first + count - 1 of a signal that there is, in its unit."""
 
+    def at_once(
+        self, signals: Sequence[str], *, first: int, count: int, rate_hz: float | None = None
+    ) -> dict[str, array[float]] | None:
+        """Return a window of each signal if there is no pace; see `port.Source`."""
+        if self._pace(signals, first, count, rate_hz) is not None:
+            return None
+        return {signal: self.samples(signal, first, count) for signal in signals}
+
+    def _pace(
+        self, signals: Sequence[str], first: int, count: int, rate_hz: float | None
+    ) -> float | None:
+        """The pace of a window in samples per second. Raises what `collect` does."""
+        for signal in signals:
+            if signal not in self._signals:
+                raise _unknown(signal, self._signals)
+        if count < 1 or first < 0:
+            raise ValueError(f"no window has {count} samples from number {first} on")
+        _check_rate(rate_hz)
+        return self._rate_hz if rate_hz is None else rate_hz
+
     async def collect(
         self,
         signals: Sequence[str],
@@ -54,13 +74,7 @@ class Replay(ABC):
         """Return a window of each signal at the pace of the rate; see `port.Source`."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        for signal in signals:
-            if signal not in self._signals:
-                raise _unknown(signal, self._signals)
-        if count < 1 or first < 0:
-            raise ValueError(f"no window has {count} samples from number {first} on")
-        _check_rate(rate_hz)
-        pace = self._rate_hz if rate_hz is None else rate_hz
+        pace = self._pace(signals, first, count, rate_hz)
         window = {signal: array("d") for signal in signals}
         # With a pace, so many at a time that somebody can be told each second.
         step = count if pace is None else max(1, math.ceil(pace * TELL_S))

@@ -11,6 +11,7 @@ from protocol.messages.codec import (
     REQUEST,
     decode,
     encode,
+    encode_counted,
     read,
     receipt,
 )
@@ -135,6 +136,7 @@ __all__ = [
     "WheelOrder",
     "decode",
     "encode",
+    "encode_counted",
     "new_id",
     "read",
     "receipt",

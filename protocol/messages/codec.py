@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from protocol import values
+from protocol.account import Usage
 from protocol.assignment import explain
 from protocol.errors import BadRequest, OodidaError
 from protocol.messages.events import Event
@@ -14,7 +15,7 @@ from protocol.messages.orders import ModuleMessage, Order
 from protocol.messages.parts import MAX_MESSAGE
 from protocol.messages.presence import Presence
 from protocol.messages.replies import Reply
-from protocol.messages.reports import Receipt, Report
+from protocol.messages.reports import Receipt, Report, TaskReport
 from protocol.messages.requests import Request
 
 PRESENCE: Final = TypeAdapter[Presence](Presence)
@@ -36,6 +37,17 @@ def encode(message: BaseModel) -> tuple[bytes, str]:
 def receipt(id_: str) -> bytes:
     """A `Receipt` as `encode` writes it; a third of what a cloud sends. Names need no escapes."""
     return b'{"id":"%b"}' % id_.encode()
+
+
+def encode_counted(report: TaskReport) -> tuple[bytes, str, Usage]:
+    """As `encode`, of a report that tells its own size among what was used; and what that is.
+
+    The size is that of the report without the word on it.
+    """
+    tree = report.model_dump(mode="python", exclude_defaults=True)
+    usage = report.usage.model_copy(update={"bytes_sent": len(values.encode(tree)[0])})
+    tree["usage"] = usage.model_dump(mode="python", exclude_defaults=True)
+    return *values.encode(tree), usage
 
 
 def decode(kind: TypeAdapter[T], data: bytes, content_type: str) -> T:

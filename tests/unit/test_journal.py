@@ -23,7 +23,7 @@ TASKS = ("a", "b", "c")
 #: What a vehicle writes: (verb, task, a number to make it one's own).
 WRITES = st.lists(
     st.tuples(
-        st.sampled_from(["accept", "samples", "finish", "give up", "cancel", "receipt"]),
+        st.sampled_from(["accept", "samples", "finish", "give up", "cancel", "receipt", "at once"]),
         st.sampled_from(TASKS),
         st.integers(1, 5),
     ),
@@ -62,6 +62,8 @@ async def write(view: EdgeJournal, what: Write) -> None:
         case "finish":
             usage = Usage(bytes_sent=number)
             await view.finish(task, 1, report(f"report-of-{task}"), f"of-{task}", usage)
+        case "at once":
+            await view.carried_out(task, 1, 2.0, report(f"report-of-{task}"))
         case "give up":
             await view.finish(task, 1, None)
         case "cancel":
@@ -167,6 +169,7 @@ def test_what_was_accepted_once_is_known_when_it_is_done_with(journal: Journal) 
     assert view.orders() == []
     assert view.has_seen("a", 1)
     assert not view.has_seen("a", 2)
+    assert view.seen(10) == {("a", 1)}
 
 
 def test_many_writers_share_a_commit_and_each_hears_of_its_own(journal: Journal) -> None:

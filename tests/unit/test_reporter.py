@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edge_runtime import reporter as outbox
 from edge_runtime.clock import Stamp
 from edge_runtime.journal import Journal, StoredOrder
-from edge_runtime.reporter import MODULE, PROGRESS, RESULT, Bounds, Reporter, excess
+from edge_runtime.reporter import MODULE, PROGRESS, RESULT, Bounds, Ended, Reporter, excess
 from protocol import messages
 from protocol.account import Usage
 from protocol.lifecycle import TaskState
@@ -167,7 +167,8 @@ def test_what_the_disk_did_not_take_is_written_down_later_with_the_end_of_its_ta
         assert journal._writer is not None
         (size,) = journal._writer.execute("PRAGMA page_count").fetchone()
         journal._writer.execute(f"PRAGMA max_page_count={size}")  # no room for more
-        await reporter.ended("t", 1, "r", task_report("r", "x" * 16_000), "x", Usage(cpu_s=1))
+        written = messages.encode(task_report("r", "x" * 16_000))
+        await reporter.ended(Ended("t", 1, "x", Usage(cpu_s=1)), "r", *written)
         assert reporter.unsent == 1
         assert view.reports() == []
         journal._writer.execute("PRAGMA max_page_count=100000")

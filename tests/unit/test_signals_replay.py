@@ -58,6 +58,16 @@ def test_a_window_has_the_signals_asked_for_and_is_the_callers_own(kind: str) ->
     assert collect(source, names, 3, 1)[names[0]][0] != -1.0
 
 
+@pytest.mark.parametrize("kind", SOURCES)
+def test_without_a_pace_a_window_is_there_at_once_and_the_same(kind: str) -> None:
+    source = SOURCES[kind]
+    names = list(source.signals)[:2]
+    assert source.at_once(names, first=3, count=20) == collect(source, names, 3, 20)
+    assert source.at_once(names, first=3, count=20, rate_hz=1.0) is None
+    with pytest.raises(UnknownSignal):
+        source.at_once(["SPED"], first=3, count=20)
+
+
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [

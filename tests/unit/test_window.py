@@ -44,6 +44,9 @@ class Drive:
     def clock(self) -> Clock:
         return Clock("boot", lambda: self.now, lambda: 0.0)
 
+    def at_once(self, *_: object, **__: object) -> None:
+        return None
+
     async def collect(
         self, signals: Sequence[str], *, first: int, count: int, rate_hz: float | None = None,
         taken: Taken | None = None,
