@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from orchestrator import events, ledger, planner
 from orchestrator.planner import Close, Halt, Miss, Situation, Wait
-from orchestrator.store import assignment_queries, changes, queries
+from orchestrator.store import assignment_queries, changes, lease_queries, queries
 from orchestrator.store.tables import AssignmentRow, IterationRow, ModuleRow, TaskRow
 from orchestrator.turn import Turn, dump, error_reply, load
 from protocol import topics, values
@@ -339,8 +339,10 @@ def _order_offboard(
     if size > MAX_RESULTS:
         problem = f"the vehicles' values have {size} bytes together; at most {MAX_RESULTS} can be "
         raise ValueTooLarge(problem + "combined. Return less from each vehicle.")
-    changes.add_tasks(turn.session, [task], now=turn.now, cause="a worker is asked")
     left = max(0.0, (row.deadline_at or turn.now) - turn.now)
+    lease = turn.now + lease_queries.asked_s(left)
+    asked = {**task, "lease_until": lease}
+    changes.add_tasks(turn.session, [asked], now=turn.now, cause="a worker is asked")
     order = OffboardOrder(
         id=str(task["id"]),
         attempt=int(str(task["attempt"])),

@@ -14,8 +14,17 @@ from protocol.module import Side
 
 #: How long a worker may be silent before its task is another's, in seconds.
 LEASE_S: Final = 15.0
+#: A worker that gets an order shows it at once. Who has not shown it after this share of the time
+#: that is left has not got it: a broker that was restarted loses what it had taken. But a network
+#: may be slow, so not sooner than so many seconds.
+_ASKED_SHARE, _ASKED_S = 1 / 3, 3.0
 #: Those of a stopped worker have to be asked for again as well: the assignment has not ended.
 _WANTED: Final = (*OPEN, TaskState.CANCELLED)
+
+
+def asked_s(left_s: float) -> float:
+    """How long an order has until a worker shows for the first time that it works on it."""
+    return min(LEASE_S, max(_ASKED_S, left_s * _ASKED_SHARE))
 
 
 def expired(session: Session, now: float, limit: int = 100) -> Sequence[str]:

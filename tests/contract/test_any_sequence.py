@@ -215,6 +215,39 @@ def test_what_a_lost_worker_had_is_anothers_and_its_late_answer_changes_nothing(
     world.database.close()
 
 
+def test_an_order_that_no_worker_shows_to_have_is_sent_again_in_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spec = Assignment(
+        vehicles=Select.ids(*VEHICLES),
+        onboard=Onboard("mean", signals="S", samples=3),
+        offboard=Offboard("mean"),
+        deadline_s=12,
+    )
+    world = World(tmp_path, monkeypatch, spec)
+    for number in range(len(VEHICLES)):
+        world.happen("later", number)
+    asked = len(world.orders)
+    # The broker dies with the order and with one worker's last will; the other comes back.
+    world.presence(WORKERS[0], online=True)
+    world.now += 3.5
+    world.turn()
+    assert len(world.orders) == asked
+    world.now += 1
+    world.turn()
+    (_, again) = world.orders[-1]
+    assert (len(world.orders), again.attempt) == (asked + 1, 2)
+    world.report(asked, None)  # it has it, and may be silent for the length of a lease
+    world.now += 5
+    world.turn()
+    assert len(world.orders) == asked + 1
+    world.report(asked, Outcome(kind=Kind.VALUE, value=2.0))
+    with world.database.transaction() as session:
+        (row,) = session.scalars(select(AssignmentRow))
+        assert row.state == "succeeded"
+    world.database.close()
+
+
 def test_an_order_that_a_broker_may_have_lost_is_sent_again_until_the_vehicle_has_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
