@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -40,5 +41,12 @@ class Disk:
         (self._folder / _FILLER).unlink(missing_ok=True)
 
     def unmount(self) -> None:
-        """Remove it, with what is on it."""
+        """Remove it; what is on it is then in the folder."""
+        kept = self._folder.with_name(f"{self._folder.name}.kept")
+        with contextlib.suppress(OSError):  # what could be copied is there
+            self.free()
+            shutil.copytree(self._folder, kept)
         subprocess.run(["umount", str(self._folder)], capture_output=True, check=True)  # noqa: S607
+        if kept.exists():
+            self._folder.rmdir()
+            kept.rename(self._folder)

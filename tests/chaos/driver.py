@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
 from protocol.module import Side
-from tests.chaos import faults, invariants, journals, logs
+from tests.chaos import evidence, faults, invariants, journals, logs
 from tests.chaos.analyst import HEAL_S, Analyst
 from tests.chaos.evidence import Evidence
 from tests.chaos.report import Report
@@ -36,6 +36,8 @@ def run(
         analyst = Analyst(schedule, world.fleet, tell)
         _live(analyst, world, report)
         _look(analyst, world, report)
+        if world.database is not None and (report.violations or keep):
+            evidence.copy(world.store_url, world.folder / "store.db")
     report.notes += world.notes
     _wait(lambda: not world.left(), 10)
     report.violations += [f"{thing} is left" for thing in world.left()]

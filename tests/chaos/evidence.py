@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import create_engine, func, select
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from orchestrator.store.tables import (
     AssignmentRow,
+    Base,
     IterationRow,
     ModuleRow,
     OutboxRow,
@@ -99,6 +101,20 @@ class Evidence:
                 )
         finally:
             engine.dispose()
+
+
+def copy(url: str, path: Path) -> None:
+    """Copy a store into a file: a database that goes with its container cannot be looked at."""
+    source, target = create_engine(url), create_engine(f"sqlite:///{path}")
+    try:
+        Base.metadata.create_all(target)
+        with source.connect() as there, target.begin() as here:
+            for table in Base.metadata.sorted_tables:
+                if rows := [dict(row) for row in there.execute(select(table)).mappings()]:
+                    here.execute(table.insert(), rows)
+    finally:
+        source.dispose()
+        target.dispose()
 
 
 def _assignment(row: AssignmentRow) -> AssignmentSeen:

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator.store import Database
+from orchestrator.store.tables import AssignmentRow
+from orchestrator.turn import dump
 from protocol.module import Side
-from tests.chaos import asks, logs
+from tests.chaos import asks, evidence, logs
 from tests.chaos.evidence import AssignmentSeen, Evidence, IterationSeen, TaskSeen
 from tests.chaos.history import Change
 from tests.chaos.invariants import violations
@@ -167,3 +170,22 @@ def test_an_error_in_a_log_is_found_unless_it_is_excused(tmp_path: Path) -> None
     assert "fine again" not in found
     assert not list(logs.complaints(tmp_path, [("car-01", "disk")]))
     assert list(logs.complaints(tmp_path, [("car-02", "disk")]))
+
+
+def test_the_copy_of_a_store_says_the_same(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    database = Database(url)
+    spec = asks.assignment(Ask(0.0, "built_in", 2, 10.0, 0), len(CARS))
+    with database.transaction() as session:
+        session.add(
+            AssignmentRow(
+                id="a", user_id="ada", iteration=1, state="collecting", spec=dump(spec),
+                targets=dump(list(CARS)), onboard_generation=0, offboard_generation=0,
+                started_at=1.0, pinned=None,
+            )
+        )  # fmt: skip
+    database.close()
+    evidence.copy(url, tmp_path / "copy.db")
+    copied = Evidence.read(f"sqlite:///{tmp_path}/copy.db")
+    assert [row.spec for row in copied.assignments] == [spec]
+    assert copied == Evidence.read(url)
