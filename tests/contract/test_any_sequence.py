@@ -266,6 +266,26 @@ def test_an_order_that_a_broker_may_have_lost_is_sent_again_until_the_vehicle_ha
     world.database.close()
 
 
+def test_presences_are_handled_first_and_in_one_order_those_of_one_vehicle_as_they_came(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    handled: list[tuple[str, bytes]] = []
+    monkeypatch.setattr(
+        Service, "_handle", lambda _self, _turn, m: handled.append((m.topic, m.payload))
+    )
+    database = Database(f"sqlite:///{tmp_path}/store.db")
+    presence = [topics.presence("vehicles", name) for name in VEHICLES]
+    worker, request = topics.presence("workers", "a"), topics.requests("ada")
+    came = [
+        (request, b"1"), (presence[2], b"2"), (worker, b"3"), (presence[0], b"4"),
+        (presence[0], b"5"), (topics.reports("vehicles", "car-1"), b"6"), (presence[1], b"7"),
+    ]  # fmt: skip
+    batch = [Incoming(topic, payload, "", None, None, lambda: None) for topic, payload in came]
+    Service("mqtt://127.0.0.1:1", database, "one")._turn(batch)
+    assert b"".join(payload for _, payload in handled) == b"4572316"
+    database.close()
+
+
 def ways(rows: list[TransitionRow]) -> dict[tuple[str, str, int], list[tuple[str, str]]]:
     found: dict[tuple[str, str, int], list[tuple[str, str]]] = defaultdict(list)
     for row in rows:
