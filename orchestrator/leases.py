@@ -44,6 +44,8 @@ def worker_up(turn: Turn, worker: str) -> None:
 def _again(turn: Turn, row: AssignmentRow) -> None:
     if row.state != AssignmentState.COMBINING:
         return
+    if row.deadline_at is not None and row.deadline_at <= turn.now:
+        return  # its time is over as well, which this turn sees next
     for task in queries.tasks(turn.session, row.id, row.iteration, Side.OFFBOARD):
         if task.lease_until is None or task.lease_until > turn.now:
             return  # it has been renewed, or ordered again, meanwhile

@@ -248,6 +248,28 @@ def test_an_order_that_no_worker_shows_to_have_is_sent_again_in_time(
     world.database.close()
 
 
+def test_when_the_time_is_over_no_worker_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spec = Assignment(
+        vehicles=Select.ids(*VEHICLES),
+        onboard=Onboard("mean", signals="S", samples=3),
+        offboard=Offboard("mean"),
+        deadline_s=2,
+    )
+    world = World(tmp_path, monkeypatch, spec)
+    for number in range(len(VEHICLES)):
+        world.happen("later", number)
+    asked = len(world.orders)
+    world.now += 3  # the lease and the deadline are over in the same turn
+    world.turn()
+    assert len(world.orders) == asked
+    with world.database.transaction() as session:
+        (row,) = session.scalars(select(AssignmentRow))
+        assert row.state == "failed"
+    world.database.close()
+
+
 def test_an_order_that_a_broker_may_have_lost_is_sent_again_until_the_vehicle_has_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
