@@ -24,7 +24,7 @@ from orchestrator.presences import RollCall
 from orchestrator.store import Database, problems, queries, retention
 from orchestrator.store.retention import Keep
 from orchestrator.store.tables import AssignmentRow
-from orchestrator.turn import Answer, Turn, error_reply
+from orchestrator.turn import Answer, Sign, Turn, error_reply
 from protocol import messages, topics
 from protocol.errors import BadRequest, OodidaError
 from protocol.link import WIDE, Incoming, Link
@@ -185,6 +185,7 @@ class Service:
             turn = Turn(session, time.time(), last_try=last)
             for message in sorted(batch, key=_place):
                 self._handle(turn, message)
+            _hear(turn)
             _take(turn)
             roll = self._roll
             # Asked once: its clock runs on while the turn is decided.
@@ -289,7 +290,7 @@ def _ours(turn: Turn, error: Exception) -> bool:
 
 
 def _set_aside(turn: Turn, message: Incoming) -> bool:
-    """Read a task's report, which is most of what comes, and put it with the others.
+    """Read what is said of a task, which is most of what comes, and put it with the others.
 
     False for any other message. Raises BadRequest.
     """
@@ -297,13 +298,37 @@ def _set_aside(turn: Turn, message: Incoming) -> bool:
     if address is None or address.channel != "reports" or address.family not in _SIDES:
         return False
     report, tree = messages.read(REPORT, message.payload, message.content_type)
-    if not isinstance(report, TaskReport):
+    if not isinstance(report, TaskReport | StateReport):
         return False
     metrics.MESSAGES.add(address.channel)
     metrics.REPORTS.add(address.family, report.kind)
+    if isinstance(report, StateReport):
+        turn.signs.append(Sign(_SIDES[address.family], address.name, report))
+        return True
     metrics.TASK_SECONDS.observe(report.seconds, address.family)
     turn.answers.append(Answer(_SIDES[address.family], address.name, report, tree))
     return True
+
+
+def _hear(turn: Turn) -> None:
+    """Take what was said of tasks that are on their way; it needs no receipt.
+
+    Whoever closes an iteration has its assignment locked, and tells the history of its tasks: so
+    has who moves one of them. All of the turn are locked at once, in the order that all keep.
+    """
+    if not turn.signs:
+        return
+    tasks = {sign.report.task for sign in turn.signs}
+    queries.lock_owners(turn.session, tasks | {answer.report.task for answer in turn.answers})
+    for side, edge, report in turn.signs:
+        try:
+            with turn.savepoint():
+                answers.underway(turn, side, edge, report)
+        except Exception as problem:
+            if _ours(turn, problem):
+                raise
+            log.exception("the state of a task of %s could not be taken", edge)
+            metrics.REFUSED.add("internal")
 
 
 def _take(turn: Turn) -> None:
@@ -340,9 +365,6 @@ def _report(turn: Turn, address: topics.Address, message: Incoming) -> None:
     report = messages.decode(REPORT, message.payload, message.content_type)
     side = Side.ONBOARD if address.family == "vehicles" else Side.OFFBOARD
     metrics.REPORTS.add(address.family, report.kind)
-    if isinstance(report, StateReport):
-        answers.underway(turn, side, address.name, report)
-        return  # it needs no receipt: one that is lost does no harm
     match report:
         case ModuleReport() if report.side is side:
             shipped.reported(turn, address.name, report)
@@ -350,6 +372,8 @@ def _report(turn: Turn, address: topics.Address, message: Incoming) -> None:
             deployments.verified(turn, report)
         case BuildReport() if side is Side.OFFBOARD:
             deployments.built(turn, address.name, report)
+        case StateReport():
+            return  # those are set aside
         case _:
             pass
     role: topics.Role = "vehicles" if side is Side.ONBOARD else "workers"

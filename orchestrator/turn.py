@@ -17,7 +17,14 @@ from orchestrator.store.tables import EdgeRow, ModuleRow
 from protocol import messages, topics, values
 from protocol.errors import OodidaError, ValueTooLarge
 from protocol.link import Outgoing
-from protocol.messages import MAX_MESSAGE, ErrorReply, Presence, ProgressEvent, TaskReport
+from protocol.messages import (
+    MAX_MESSAGE,
+    ErrorReply,
+    Presence,
+    ProgressEvent,
+    StateReport,
+    TaskReport,
+)
 from protocol.module import Side
 
 log = logging.getLogger(__name__)
@@ -35,6 +42,14 @@ class Answer(NamedTuple):
     tree: dict[str, Any]
 
 
+class Sign(NamedTuple):
+    """Somebody's word that a task is on its way."""
+
+    side: Side
+    edge: str
+    report: StateReport
+
+
 @dataclass
 class Turn:
     """What handlers work with. ``now`` is wall time in seconds.
@@ -42,7 +57,7 @@ class Turn:
     ``outgoing`` is stored with the turn and sent until the broker has it. ``fleeting`` is sent
     after the commit and never again: whoever misses it asks, or tells, once more.
 
-    ``answers`` are taken together once every message has been handled.
+    ``signs`` and ``answers`` are taken together once every message has been handled.
     """
 
     session: Session
@@ -50,6 +65,7 @@ class Turn:
     outgoing: list[Outgoing | Bundle] = field(default_factory=list)
     fleeting: list[Outgoing] = field(default_factory=list)
     progressed: set[str] = field(default_factory=set)
+    signs: list[Sign] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     last_try: bool = False
     _current: dict[Side, Sequence[ModuleRow]] = field(default_factory=dict)

@@ -269,12 +269,8 @@ class Brief(NamedTuple):
     answered: bool
 
 
-def briefs(session: Session, ids: Collection[str]) -> dict[tuple[str, int], Brief]:
-    """Every attempt of some tasks, by task and attempt; nobody else changes them meanwhile.
-
-    Their assignments are locked before them, as everywhere, and in the same order.
-    """
-    found: dict[tuple[str, int], Brief] = {}
+def lock_owners(session: Session, ids: Collection[str]) -> None:
+    """Nobody else changes these tasks until this transaction ends: their assignments are locked."""
     listed = sorted(ids)
     owners: set[str] = set()
     for start in range(0, len(listed), 500):
@@ -285,6 +281,16 @@ def briefs(session: Session, ids: Collection[str]) -> dict[tuple[str, int], Brie
         session.execute(
             select(AssignmentRow.id).where(those).order_by(AssignmentRow.id).with_for_update()
         )
+
+
+def briefs(session: Session, ids: Collection[str]) -> dict[tuple[str, int], Brief]:
+    """Every attempt of some tasks, by task and attempt; nobody else changes them meanwhile.
+
+    Their assignments are locked before them, as everywhere, and in the same order.
+    """
+    lock_owners(session, ids)
+    found: dict[tuple[str, int], Brief] = {}
+    listed = sorted(ids)
     columns = (
         TaskRow.id, TaskRow.attempt, TaskRow.assignment, TaskRow.iteration, TaskRow.side,
         TaskRow.edge, TaskRow.state, TaskRow.outcome.is_not(None),

@@ -11,10 +11,21 @@ from typing import TypeVar
 import pytest
 
 from orchestrator.bundle import written
-from orchestrator.store import Database, Session, changes, outbox, problems, queries
+from orchestrator.service import Service
+from orchestrator.store import (
+    Database,
+    Session,
+    assignment_queries,
+    changes,
+    outbox,
+    problems,
+    queries,
+)
 from orchestrator.store.tables import AssignmentRow, DeploymentRow
+from protocol import messages, topics
 from protocol.lifecycle import AssignmentState, TaskState
-from protocol.link import Outgoing
+from protocol.link import Incoming, Outgoing
+from protocol.messages import StateReport
 from protocol.module import Side
 
 T = TypeVar("T")
@@ -197,3 +208,34 @@ def test_hostile_words_and_numbers_do_no_harm(databases: list[Database]) -> None
             "edge": "car-1", "state": TaskState.QUEUED,
         }  # fmt: skip
         changes.add_tasks(session, [task], now=0.0, cause="a\0b")
+
+
+def test_who_closes_an_iteration_is_waited_for_by_who_says_how_far_a_task_is(
+    databases: list[Database],
+) -> None:
+    closing, hearing = databases[:2]
+    add_assignments(closing, "a")
+    task = {
+        "id": "t", "attempt": 1, "assignment": "a", "iteration": 1, "side": Side.ONBOARD,
+        "edge": "car-1", "state": TaskState.QUEUED,
+    }  # fmt: skip
+    with closing.transaction() as session:
+        row = queries.assignment(session, "a")
+        assert row is not None
+        row.wake_at = row.deadline_at = None
+        changes.add_tasks(session, [task], now=1.0, cause="asked")
+    said = messages.encode(StateReport(task="t", attempt=1, state=TaskState.COLLECTING))
+    heard = Incoming(topics.reports("vehicles", "car-1"), *said, None, None, lambda: None)
+    service = Service("mqtt://127.0.0.1:1", hearing, "one")
+    with ThreadPoolExecutor(1) as pool:
+        with closing.transaction() as session:
+            queries.assignment(session, "a")
+            turn = pool.submit(service._turn, [heard])
+            with pytest.raises(TimeoutError):
+                turn.result(0.5)
+            changes.end_open_tasks(session, "a", 1, now=2.0, cause="closed")
+        turn.result(10)
+    with closing.transaction() as session:
+        told = assignment_queries.transitions(session, "a", 0, 100)
+        ways = [(change.old, change.new) for change in told if change.kind == "task"]
+    assert ways == [("", "queued"), ("queued", "expired")]
