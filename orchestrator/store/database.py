@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import SQLITE_BUSY, SQLITE_LOCKED, OperationalError
@@ -12,13 +12,16 @@ from typing import Any, Final
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 #: The lock of whoever migrates a PostgreSQL; any number that nobody else uses there.
 MIGRATING: Final = 0x_00D1_DA00
-#: How long a new SQLite store may be in others' hands, in seconds.
+#: How long an SQLite store may be in others' hands when it is opened, in seconds.
 OPEN_S: Final = 30.0
+#: How long a transaction on SQLite waits for the others, in milliseconds.
+BUSY_MS: Final = 5000
 
 
 class Database:
@@ -35,7 +38,7 @@ class Database:
             event.listen(self._engine, "connect", _tune_sqlite)
             event.listen(self._engine, "begin", _begin)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
-        migrate(url, self._engine)
+        _patiently(lambda: migrate(url, self._engine))
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -62,6 +65,29 @@ def migrate(url: str, engine: Any) -> None:
         command.upgrade(config, "head")
 
 
+def _patiently(open_it: Callable[[], None]) -> None:
+    """Open a store that others are at work on.
+
+    Who waits for SQLite's lock is in no queue: after a restart of everything, others may be faster
+    for longer than a transaction waits. That is no reason to end.
+    """
+    until = time.monotonic() + OPEN_S
+    while True:
+        try:
+            open_it()
+        except DBAPIError as problem:
+            if not _busy(problem.orig) or time.monotonic() >= until:
+                raise
+        else:
+            return
+
+
+def _busy(problem: BaseException | None) -> bool:
+    if not isinstance(problem, OperationalError):
+        return False
+    return problem.sqlite_errorcode & 0xFF in (SQLITE_BUSY, SQLITE_LOCKED)
+
+
 def _begin(connection: Any) -> None:
     # Left to itself, Python's driver begins no transaction before a savepoint, whose release would
     # then be the commit. IMMEDIATE: a turn writes, and must not find out late that it cannot.
@@ -79,8 +105,7 @@ def _write_ahead(cursor: Any) -> None:
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
         except OperationalError as problem:
-            busy = problem.sqlite_errorcode & 0xFF in (SQLITE_BUSY, SQLITE_LOCKED)
-            if not busy or time.monotonic() >= until:
+            if not _busy(problem) or time.monotonic() >= until:
                 raise
             time.sleep(0.02)
         else:
@@ -94,5 +119,5 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
     # FULL: a receipt is sent after the commit, so the commit must be on the disk.
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute("PRAGMA busy_timeout=5000")
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_MS}")
     cursor.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,18 +12,18 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from orchestrator.store import figures
+from orchestrator.store import database, figures
 from orchestrator.store.opening import open_store
 from protocol.errors import SetupError
 
 
 def once(url: str) -> bool:
     """Open a store; True if it answers."""
-    database = open_store(url)
+    store = open_store(url)
     try:
-        return figures.answers(database)
+        return figures.answers(store)
     finally:
-        database.close()
+        store.close()
 
 
 def test_several_that_open_an_empty_store_at_once_migrate_it_once(postgres_database: str) -> None:
@@ -36,14 +38,30 @@ def test_several_that_open_an_empty_file_at_once_migrate_it_once(tmp_path: Path)
             assert list(together.map(once, [url] * 4)) == [True] * 4
 
 
+def test_a_file_that_others_write_to_for_longer_than_a_transaction_waits_is_opened_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    assert once(url)
+    monkeypatch.setattr(database, "BUSY_MS", 10)
+    with contextlib.closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(1) as beside:
+            opened = beside.submit(once, url)
+            with pytest.raises(TimeoutError):
+                opened.result(0.5)
+            other.execute("COMMIT")
+            assert opened.result(10)
+
+
 def test_the_password_comes_from_a_file(postgres_database: str, tmp_path: Path) -> None:
     url = make_url(postgres_database)
     file = tmp_path / "password"
     file.write_text(f"{url.password}\n")
     bare = url.set(password=None).render_as_string(hide_password=False)
-    database = open_store(bare, file)
-    assert figures.answers(database)
-    database.close()
+    store = open_store(bare, file)
+    assert figures.answers(store)
+    store.close()
 
     file.write_text("something-else\n")
     with pytest.raises(SetupError, match="authentication failed") as problem:
