@@ -110,7 +110,8 @@ class Runner:
         """End what nobody has used for long, now and again, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_S)
-            await asyncio.to_thread(self._sessions.expire)
+            if self._sessions.any:  # mostly there is none, and a thread is not woken for it
+                await asyncio.to_thread(self._sessions.expire)
 
     async def run(
         self, order: OnboardOrder | OffboardOrder, progress: Progress, left_s: float

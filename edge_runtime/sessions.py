@@ -49,6 +49,11 @@ class Sessions:
             old.close()
         return session
 
+    @property
+    def any(self) -> bool:
+        """True if one is open."""
+        return bool(self._open)
+
     def expire(self) -> None:
         """End those that nobody has used for long: the end of their assignment was not heard."""
         with self._lock:

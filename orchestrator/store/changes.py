@@ -66,7 +66,7 @@ def add_tasks(session: Session, rows: Iterable[dict[str, Any]], *, now: float, c
     lease = {Side.ONBOARD: None, Side.OFFBOARD: now + LEASE_S}
     listed = [
         {
-            **_UNANSWERED, **row, "lease_until": lease[row["side"]], "side": row["side"].value,
+            **_UNANSWERED, "lease_until": lease[row["side"]], **row, "side": row["side"].value,
             "state": row["state"].value,
         }
         for row in rows

@@ -271,6 +271,8 @@ class Brief(NamedTuple):
 
 def lock_owners(session: Session, ids: Collection[str]) -> None:
     """Nobody else changes these tasks until this transaction ends: their assignments are locked."""
+    if session.get_bind().dialect.name == "sqlite":
+        return  # there is one transaction at a time
     listed = sorted(ids)
     owners: set[str] = set()
     for start in range(0, len(listed), 500):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from protocol.values import JSON
@@ -17,8 +16,7 @@ class Will(NamedTuple):
     delay_s: int = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A message to publish. ``expiry_s``: the broker drops it if nobody took it by then."""
 
     topic: str
@@ -30,8 +28,7 @@ class Outgoing:
     correlation: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(NamedTuple):
     """A message that came. `acknowledge` it once it is handled, or it will come again."""
 
     topic: str
@@ -39,4 +36,4 @@ class Incoming:
     content_type: str
     response_topic: str | None
     correlation: bytes | None
-    acknowledge: Callable[[], None] = field(repr=False, compare=False)
+    acknowledge: Callable[[], None]
