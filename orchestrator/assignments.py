@@ -357,7 +357,8 @@ def _order_offboard(
         params=spec.offboard.params,
         previous=_previous(turn, row),
         timeout_s=left,
-        results=[load(blob)["value"] for blob in blobs],
+        # A value that is None is stored as none at all: fields at their default are not written.
+        results=[load(blob).get("value") for blob in blobs],
     )
     if queries.online(turn.session, "workers"):  # else it is ordered when one comes
         turn.order(topics.offboard_orders(), order, left)

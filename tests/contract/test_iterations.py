@@ -98,13 +98,13 @@ class Cloud:
         answers.underway(self.turn(), Side.ONBOARD, vehicle, report)
 
     def answers(
-        self, vehicle: str, outcome: Outcome | float = 1.0, *, iteration: int | None = None
+        self, vehicle: str, outcome: Outcome | float | None = 1.0, *, iteration: int | None = None
     ) -> None:
         ended = outcome if isinstance(outcome, Outcome) else Outcome(kind=Kind.VALUE, value=outcome)
         task = self.tasks(iteration or self.row.iteration)[vehicle]
         self._said(Side.ONBOARD, vehicle, task, ended)
 
-    def combines(self, value: float = 0.0) -> None:
+    def combines(self, value: float | None = 0.0) -> None:
         (task,) = self.tasks(self.row.iteration, Side.OFFBOARD).values()
         self._said(Side.OFFBOARD, "worker", task, Outcome(kind=Kind.VALUE, value=value))
 
@@ -200,6 +200,19 @@ def test_a_late_answer_counts_once_and_in_the_next_iteration_only(session: Sessi
         if isinstance(event, IterationEvent)
     ]
     assert made_for == [[], [("car-3", 1)], []]
+
+
+def test_a_value_that_is_none_is_a_value(session: Session) -> None:
+    cloud = Cloud(session)
+    for vehicle, value in (("car-1", None), ("car-2", 2.0), ("car-3", None)):
+        cloud.answers(vehicle, value)
+    taken = [o for t in cloud.turns for o in sent(t) if o.topic.endswith("offboard/orders")]
+    assert load(taken[-1].payload)["results"] == [None, 2.0, None]
+    cloud.combines(None)
+    told = requests.answer(cloud.turn(), History(user_id="ada", assignment="a")).history or []
+    assert isinstance(told[0], IterationEvent)
+    assert (told[0].value, told[0].removed) == (None, False)
+    assert [result.value for result in told[0].results] == [None, 2.0, None]
 
 
 def test_it_halts_and_begins_again_and_a_request_that_comes_twice_does_it_once(
