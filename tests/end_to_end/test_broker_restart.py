@@ -13,6 +13,8 @@ import pytest
 import oodida
 from tests.conftest import until
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def fleet(engine: None) -> Iterator[oodida.Fleet]:  # noqa: ARG001

@@ -16,6 +16,8 @@ import pytest
 import oodida
 from tests.conftest import ROOT, missing, until
 
+pytestmark = pytest.mark.alone
+
 #: Of this run alone: others may have a deployment on this machine too.
 PROJECT = f"test-{os.getpid()}"
 TEN_SAMPLES = oodida.Onboard("mean", signals="VEHICLE_SPEED", samples=10)

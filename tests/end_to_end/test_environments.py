@@ -17,6 +17,8 @@ from protocol.module import digest_of
 from tests import wheels
 from tests.end_to_end.test_commands import oodida_
 
+pytestmark = pytest.mark.alone
+
 LABEL = "io.oodida.environment"
 USES = """\
 import tinylib

@@ -16,7 +16,7 @@ from oodida.local import sandbox_images
 from tests.cloud_double import Vehicle
 from tests.conftest import until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(240)]
 MODULE = "def custom_code(window):\n    return len(window) * 1000 + sum(window)\n"
 
 

@@ -35,6 +35,8 @@ from tests import wheels
 from tests.conftest import until
 from tests.wheels import ask, free_port, refusal
 
+pytestmark = pytest.mark.alone
+
 
 class Registry:
     """The registry that is shipped, on this machine's own network as the engine sees it."""
