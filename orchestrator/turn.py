@@ -133,7 +133,8 @@ class Turn:
                 return
 
     def event_written(self, user: str, about: str, payload: bytes, content_type: str) -> None:
-        """Tell an analyst what happened, by an event that is written already."""
+        """Tell an analyst what happened, by an event that is written. Raises ValueTooLarge."""
+        _check_size(payload)
         self.outgoing.append(Outgoing(topics.events(user, about), payload, content_type))
 
     def event(self, user: str, about: str, event: BaseModel) -> None:
@@ -146,12 +147,16 @@ class Turn:
 
 def _written(topic: str, message: BaseModel, **options: Any) -> Outgoing:
     payload, content_type = messages.encode(message)
+    _check_size(payload)
+    return Outgoing(topic, payload, content_type, **options)
+
+
+def _check_size(payload: bytes) -> None:
     if len(payload) > MAX_MESSAGE:
         raise ValueTooLarge(
             f"this needs a message of {len(payload)} bytes; at most {MAX_MESSAGE} may travel: "
             "take fewer vehicles, or return less from each"
         )
-    return Outgoing(topic, payload, content_type, **options)
 
 
 def presence(row: EdgeRow) -> Presence:
