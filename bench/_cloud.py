@@ -12,11 +12,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import docker
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, text
 
 from bench._broker import free_port
 from images.build import ensure
@@ -104,14 +105,17 @@ def _postgres() -> Iterator[str]:
 
 def rows(url: str, query: str, **values: Any) -> list[Any] | None:
     """What a query finds in a store, beside those that work with it; None without an answer."""
-    engine = create_engine(url)
     try:
-        with engine.connect() as connection:
+        with _engine(url).connect() as connection:
             return list(connection.execute(text(query), values).all())
     except Exception:  # noqa: BLE001 - it is not there yet, or just being written to
         return None
-    finally:
-        engine.dispose()
+
+
+@cache
+def _engine(url: str) -> Engine:
+    """Made once: who looks again and again must not take the processor from what is measured."""
+    return create_engine(url)
 
 
 class Cloud(NamedTuple):

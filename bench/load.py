@@ -142,7 +142,7 @@ def ours(system: Cloud, fleet: oodida.Fleet, number: int) -> float:
         until(lambda: count("queued") < number, "the first report")
         began, left = time.perf_counter(), count("queued")
         while count("queued"):
-            time.sleep(0.02)
+            time.sleep(0.05)
         took = time.perf_counter() - began
     if count("succeeded") != number:
         raise RuntimeError(f"{count('succeeded')} of {number} reports are in the store")
