@@ -202,6 +202,7 @@ class Service:
                     deployments.overdue(turn, due.deployment)
                 if due.environment is not None:
                     deployments.environment_overdue(turn, due.environment)
+            shipped.tell(turn)
             session.flush()
             next_deadline = queries.next_deadline(session)
             stored = self._outbox.store(session, turn.outgoing, turn.now)

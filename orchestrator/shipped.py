@@ -80,9 +80,19 @@ def reported(turn: Turn, edge: str, report: ModuleReport) -> None:
         return  # it was said before that, and comes late
     _remember(turn, module.deployment, edge, report.state, report.reason.replace("\0", ""))
     turn.session.flush()
-    row = queries.deployment(turn.session, module.deployment)
-    if row is not None:
-        turn.event(row.user_id, row.id, events.of_deployment(turn, row))
+    turn.deployments.add(module.deployment)
+
+
+def tell(turn: Turn) -> None:
+    """Tell how far deployments are of which vehicles or workers spoke in this turn.
+
+    What is told is whole: the word of each of many vehicles would be told again with each one's.
+    """
+    turn.session.flush()
+    for id_ in sorted(turn.deployments):
+        row = queries.deployment(turn.session, id_)
+        if row is not None:
+            turn.event(row.user_id, row.id, events.of_deployment(turn, row))
 
 
 def edge_up(turn: Turn, row: EdgeRow) -> None:
@@ -131,7 +141,5 @@ def edge_gone(turn: Turn, role: str, edge: str) -> None:
     side = Side.ONBOARD if role == "vehicles" else Side.OFFBOARD
     for state in queries.pending_modules(turn.session, edge, side):
         state.state, state.reason = "offline", ""
-        turn.session.flush()
-        row = queries.deployment(turn.session, state.deployment)
-        if row is not None:
-            turn.event(row.user_id, row.id, events.of_deployment(turn, row))
+        turn.deployments.add(state.deployment)
+    turn.session.flush()

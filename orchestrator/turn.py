@@ -57,6 +57,8 @@ class Turn:
     ``outgoing`` is stored with the turn and sent until the broker has it. ``fleeting`` is sent
     after the commit and never again: whoever misses it asks, or tells, once more.
 
+    Where ``deployments`` stand is told once a turn, however many vehicles spoke of them.
+
     ``signs`` and ``answers`` are taken together once every message has been handled.
     """
 
@@ -65,6 +67,7 @@ class Turn:
     outgoing: list[Outgoing | Bundle] = field(default_factory=list)
     fleeting: list[Outgoing] = field(default_factory=list)
     progressed: set[str] = field(default_factory=set)
+    deployments: set[str] = field(default_factory=set)
     signs: list[Sign] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     last_try: bool = False
@@ -74,14 +77,14 @@ class Turn:
     def savepoint(self) -> Iterator[None]:
         """A part of this turn that is done whole, or leaves no trace if it raises."""
         sending, telling = len(self.outgoing), len(self.fleeting)
-        progressed = set(self.progressed)
+        progressed, deployments = set(self.progressed), set(self.deployments)
         try:
             with self.session.begin_nested():
                 yield
         except BaseException:
             del self.outgoing[sending:]
             del self.fleeting[telling:]
-            self.progressed = progressed
+            self.progressed, self.deployments = progressed, deployments
             self._current.clear()
             raise
 

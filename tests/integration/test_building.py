@@ -65,6 +65,7 @@ class Cloud:
         with self._database.transaction() as session:
             turn = Turn(session, self.now)
             done = work(turn)
+            shipped.tell(turn)
             self.sent = [message for item in turn.outgoing for message in written(item)]
             return done
 
@@ -436,3 +437,24 @@ def test_a_vehicle_says_how_far_it_is_and_what_it_lowers(cloud: Cloud) -> None:
     lowered = {asked.id: {"state": "ready", "reason": "time_s is 5 here"}}
     assert says("ready", "time_s is 5 here") == lowered
     assert says("pending", "9 of 9 MB") == {}  # it comes late
+
+
+def test_what_many_vehicles_say_in_one_turn_is_told_once(cloud: Cloud) -> None:
+    names = [f"car-{number}" for number in range(2, 32)]
+    for name in names:
+        cloud.edge(name, "vehicles")
+    asked = cloud.deploy("minimal")
+    cloud.verify(asked.id)
+
+    def all_say(turn: Turn) -> None:
+        for name in names:
+            report = ModuleReport(
+                id=new_id(), user_id="ada", name="m", side=Side.ONBOARD, generation=1,
+                digest=digest_of(SOURCE, "minimal"), state="refused", reason=f"{name} does not",
+            )  # fmt: skip
+            shipped.reported(turn, name, report)
+
+    cloud.turn(all_say)
+    (told,) = cloud.sent
+    event = cloud.events()[told.topic.rpartition("/")[2]]
+    assert {event.states[name].reason for name in names} == {f"{name} does not" for name in names}
