@@ -31,7 +31,8 @@ class OwnEngine:
 
     def start(self) -> None:
         """Start it, and return when it answers."""
-        name = self._folder.name
+        # A folder's name may have lines at the end or next to each other, a namespace's may not.
+        name = self._folder.name.replace("_", "0")
         # In a network of its own: an engine without a bridge takes away the one that it finds,
         # which is that of the machine's own engine.
         command = [
