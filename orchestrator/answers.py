@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from orchestrator.store import changes, lease_queries, queries
 from orchestrator.store.lease_queries import LEASE_S
 from orchestrator.store.tables import TaskRow
-from orchestrator.turn import Answer, Turn, dump
+from orchestrator.turn import Turn, dump
 from protocol.lifecycle import OPEN, TASK, TaskState
 from protocol.messages import StateReport, TaskReport
 from protocol.module import Side
@@ -17,6 +17,26 @@ from protocol.module import Side
 _STOPPED_S: Final = 1.0
 #: Nobody waits any more, but the answer is kept: a later iteration may take it.
 _CLOSED: Final = (TaskState.TIMED_OUT, TaskState.EXPIRED)
+
+
+class Answer(NamedTuple):
+    """Somebody's report on a task: a vehicle's (side on-board) or a worker's (off-board).
+
+    ``tree`` is what the report was read from.
+    """
+
+    side: Side
+    edge: str
+    report: TaskReport
+    tree: dict[str, Any]
+
+
+class Sign(NamedTuple):
+    """Somebody's word that a task is on its way."""
+
+    side: Side
+    edge: str
+    report: StateReport
 
 
 def answered(turn: Turn, answers: Sequence[Answer]) -> None:

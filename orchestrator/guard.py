@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from orchestrator import assignments
+from orchestrator import endings
 from orchestrator.store import problems, queries
 from orchestrator.store.tables import AssignmentRow
 from orchestrator.turn import Turn
@@ -37,4 +37,4 @@ def guarded(turn: Turn, id_: str, work: Callable[[Turn, AssignmentRow], None]) -
     with turn.savepoint():
         row = queries.assignment(turn.session, id_)
         if row is not None and not terminal(ASSIGNMENT, AssignmentState(row.state)):
-            assignments.fail(turn, row, failure)
+            endings.fail(turn, row, failure)

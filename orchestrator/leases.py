@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from orchestrator import assignments
+from orchestrator import orders
 from orchestrator.guard import guarded
 from orchestrator.store import lease_queries, queries
 from orchestrator.store.tables import AssignmentRow
@@ -52,7 +52,7 @@ def _again(turn: Turn, row: AssignmentRow) -> None:
         if not queries.online(turn.session, "workers"):
             task.lease_until = turn.now + lease_queries.LEASE_S
             return
-        assignments.ask_workers_again(turn, row)
+        orders.to_another_worker(turn, row)
 
 
 def _from(turn: Turn, row: AssignmentRow, worker: str) -> None:
@@ -63,4 +63,4 @@ def _from(turn: Turn, row: AssignmentRow, worker: str) -> None:
             until = turn.now + RETURN_S
             lease_queries.shorten(turn.session, task.id, task.attempt, until)
         elif task.state in OPEN or task.state == TaskState.CANCELLED:  # it was stopped, and said so
-            assignments.ask_workers_again(turn, row)
+            orders.to_another_worker(turn, row)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from orchestrator import assignments, deployments, leases, shipped
+from orchestrator import assignments, deployments, leases, orders, shipped
 from orchestrator.guard import guarded
 from orchestrator.store import queries
 from orchestrator.turn import Turn, dump
@@ -80,7 +80,7 @@ def seen(turn: Turn, role: str, name: str, message: Incoming) -> None:
         shipped.edge_up(turn, row)
         if role == "vehicles":
             for task in queries.undelivered(turn.session, name):
-                guarded(turn, task.assignment, partial(assignments.order_again, task=task))
+                guarded(turn, task.assignment, partial(orders.again, task=task))
         if role == "workers":
             deployments.worker_up(turn, name)
             leases.worker_up(turn, name)

@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from orchestrator import assignments, deployments, environments, events, seen, wheels
+from orchestrator import (
+    assignments,
+    deployments,
+    endings,
+    environments,
+    events,
+    orders,
+    seen,
+    wheels,
+)
 from orchestrator.seen import Seen
 from orchestrator.store import assignment_queries, changes, environment_queries, queries
 from orchestrator.store.tables import AssignmentRow, ModuleRow
@@ -70,7 +79,7 @@ def answer(turn: Turn, request: Request) -> Reply:
             _submit(turn, request)
             return Reply()
         case Cancel():
-            assignments.cancel(turn, _own(turn, request.user_id, request.assignment))
+            endings.cancel(turn, _own(turn, request.user_id, request.assignment))
             return Reply()
         case ListVehicles():
             return Reply(vehicles=_vehicles(turn))
@@ -108,7 +117,7 @@ def _own(turn: Turn, user: str, assignment: str) -> AssignmentRow:
 def _submit(turn: Turn, request: Submit) -> None:
     row = queries.assignment(turn.session, request.id)
     if row is not None:
-        if row.user_id != request.user_id or assignments.spec_of(row) != request.assignment:
+        if row.user_id != request.user_id or orders.spec_of(row) != request.assignment:
             raise NameTaken
         return  # asked twice, started once
     spec, user = request.assignment, request.user_id
@@ -267,7 +276,7 @@ def _iso(time: float, exact: str = "seconds") -> str:
 def _assignments(turn: Turn, user: str) -> list[AssignmentInfo]:
     found = []
     for row in queries.assignments(turn.session, user):
-        spec = assignments.spec_of(row)
+        spec = orders.spec_of(row)
         found.append(
             AssignmentInfo(
                 id=row.id,

@@ -9,13 +9,11 @@ import time
 from typing import Final
 
 from orchestrator import (
-    answers,
     assignments,
     deployments,
+    inbox,
     leases,
     metrics,
-    presences,
-    requests,
     shipped,
 )
 from orchestrator.guard import guarded
@@ -24,30 +22,15 @@ from orchestrator.presences import RollCall
 from orchestrator.store import Database, problems, queries, retention
 from orchestrator.store.retention import Keep
 from orchestrator.store.tables import AssignmentRow
-from orchestrator.turn import Answer, Sign, Turn, error_reply
-from protocol import messages, topics
-from protocol.errors import BadRequest, OodidaError
+from orchestrator.turn import Turn
+from protocol import topics
 from protocol.link import WIDE, Incoming, Link
-from protocol.messages import (
-    REPORT,
-    REQUEST,
-    BuildReport,
-    ModuleReport,
-    Reply,
-    StateReport,
-    TaskReport,
-    VerifyReport,
-)
-from protocol.module import Side
 
 log = logging.getLogger(__name__)
 
 SHARE: Final = "orchestrators"
 #: Messages handled in one transaction: the price of a commit is paid once for all of them.
 BATCH: Final = 500
-_SIDES: Final = {"vehicles": Side.ONBOARD, "workers": Side.OFFBOARD}
-#: After every topic.
-_LAST: Final = "\U0010ffff"
 #: How often to look whether others have left something overdue, in seconds.
 POLL_S: Final = 1.0
 #: How often to look for what is too old, in seconds.
@@ -183,11 +166,8 @@ class Service:
     def _decide(self, batch: list[Incoming], *, last: bool) -> float | None:
         with self._database.transaction() as session:
             turn = Turn(session, time.time(), last_try=last)
-            for message in sorted(batch, key=_place):
-                self._handle(turn, message)
-            _hear(turn)
-            _take(turn)
             roll = self._roll
+            inbox.read(turn, batch, roll)
             # Asked once: its clock runs on while the turn is decided.
             over = roll is not None and not roll.left_s
             if roll is not None and over:
@@ -211,171 +191,9 @@ class Service:
             self._roll = None
         return next_deadline
 
-    def _handle(self, turn: Turn, message: Incoming) -> None:
-        """One message, inside a savepoint: what one breaks does not touch the others."""
-        try:
-            if not _set_aside(turn, message):
-                with turn.savepoint():
-                    self._dispatch(turn, message)
-        except OodidaError as error:
-            said = (message.topic, error.code, error)
-            log.info("refused a message on %s: %s: %s", *said, extra=_sender(message.topic))
-            metrics.REFUSED.add(error.code)
-            self._reply(turn, message, Reply(error=error_reply(error)))
-        except Exception as problem:  # a bug must cost one message, not the service
-            if _ours(turn, problem):
-                raise
-            failed = "a message on %s could not be handled"
-            log.exception(failed, message.topic, extra=_sender(message.topic))
-            metrics.REFUSED.add("internal")
-            failure = OodidaError("the orchestrator failed on this request; its log says why")
-            self._reply(turn, message, Reply(error=error_reply(failure)))
-
-    def _dispatch(self, turn: Turn, message: Incoming) -> None:
-        address = topics.parse(message.topic)
-        if address is None:
-            return
-        metrics.MESSAGES.add(address.channel)
-        match address.family, address.channel:
-            case ("vehicles" | "workers") as role, "presence":
-                if message.payload:  # an empty one clears a retained presence
-                    presences.seen(turn, role, address.name, message)
-                    if self._roll is not None:
-                        self._roll.saw(role, address.name)
-            case "vehicles" | "workers", "reports":
-                _report(turn, address, message)
-            case "analysts", "requests":
-                request = messages.decode(REQUEST, message.payload, message.content_type)
-                if request.user_id != address.name:
-                    raise BadRequest("the request's user_id is not the one of its topic")
-                self._reply(turn, message, requests.answer(turn, request))
-                metrics.REQUESTS.add(request.mode)
-
-    def _reply(self, turn: Turn, message: Incoming, reply: Reply) -> None:
-        asker = topics.parse(message.topic)
-        if asker is None or asker.family != "analysts" or message.response_topic is None:
-            return
-        to = topics.parse(message.response_topic)
-        if to is None or to[:3] != ("analysts", asker.name, "replies"):
-            return  # nobody is answered in somebody else's place
-        options = {"correlation": message.correlation, "expiry_s": 60}
-        try:
-            turn.tell(message.response_topic, reply, **options)
-        except OodidaError as error:
-            turn.tell(message.response_topic, Reply(error=error_reply(error)), **options)
-
-
-def _place(message: Incoming) -> str:
-    """Where a message is handled in its turn: presences come first, those of a name in their order.
-
-    Each orchestrator hears of every presence, many at once when a broker is back: with one order
-    for all of them, two orchestrators do not hold what the other one waits for.
-    """
-    # Not taken apart: this is asked of each of thousands of reports.
-    return message.topic if message.topic.endswith("/presence") else _LAST
-
 
 def _overdue(turn: Turn, row: AssignmentRow) -> None:
     """An assignment's time has come; whatever is decided, it is not due again at once."""
     assignments.overdue(turn, row)
     if row.wake_at is not None and row.wake_at <= turn.now:
         row.wake_at = turn.now + POLL_S
-
-
-def _ours(turn: Turn, error: Exception) -> bool:
-    """True if an error is not the message's: the store's, or that of another's being faster.
-
-    In a turn's last attempt it is the message's that the store goes on to refuse it.
-    """
-    return problems.away(error) or (problems.contended(error) and not turn.last_try)
-
-
-def _set_aside(turn: Turn, message: Incoming) -> bool:
-    """Read what is said of a task, which is most of what comes, and put it with the others.
-
-    False for any other message. Raises BadRequest.
-    """
-    address = topics.parse(message.topic)
-    if address is None or address.channel != "reports" or address.family not in _SIDES:
-        return False
-    report, tree = messages.read(REPORT, message.payload, message.content_type)
-    if not isinstance(report, TaskReport | StateReport):
-        return False
-    metrics.MESSAGES.add(address.channel)
-    metrics.REPORTS.add(address.family, report.kind)
-    if isinstance(report, StateReport):
-        turn.signs.append(Sign(_SIDES[address.family], address.name, report))
-        return True
-    metrics.TASK_SECONDS.observe(report.seconds, address.family)
-    turn.answers.append(Answer(_SIDES[address.family], address.name, report, tree))
-    return True
-
-
-def _hear(turn: Turn) -> None:
-    """Take what was said of tasks that are on their way; it needs no receipt.
-
-    Whoever closes an iteration has its assignment locked, and tells the history of its tasks: so
-    has who moves one of them. All of the turn are locked at once, in the order that all keep.
-    """
-    if not turn.signs:
-        return
-    tasks = {sign.report.task for sign in turn.signs}
-    queries.lock_owners(turn.session, tasks | {answer.report.task for answer in turn.answers})
-    for side, edge, report in turn.signs:
-        try:
-            with turn.savepoint():
-                answers.underway(turn, side, edge, report)
-        except Exception as problem:
-            if _ours(turn, problem):
-                raise
-            log.exception("the state of a task of %s could not be taken", edge)
-            metrics.REFUSED.add("internal")
-
-
-def _take(turn: Turn) -> None:
-    """Take the answers all together; if that fails, one by one, so that one costs itself alone."""
-    parts = [turn.answers] if turn.answers else []
-    while parts:
-        part = parts.pop()
-        try:
-            with turn.savepoint():
-                answers.answered(turn, part)
-                for side, edge, report, _ in part:
-                    role: topics.Role = "vehicles" if side is Side.ONBOARD else "workers"
-                    turn.receipt(role, edge, report.id)
-        except Exception as problem:
-            if _ours(turn, problem):
-                raise
-            if len(part) > 1:
-                parts += [[answer] for answer in part]
-                continue
-            log.exception("a report of %s could not be taken", part[0].edge)
-            metrics.REFUSED.add("internal")
-
-
-def _sender(topic: str) -> dict[str, str]:
-    """Who sent a message, as a field of a line of the log."""
-    address = topics.parse(topic)
-    field_ = {"vehicles": "vehicle", "workers": "worker", "analysts": "user"}
-    if address is None or address.family not in field_:
-        return {}
-    return {field_[address.family]: address.name}
-
-
-def _report(turn: Turn, address: topics.Address, message: Incoming) -> None:
-    report = messages.decode(REPORT, message.payload, message.content_type)
-    side = Side.ONBOARD if address.family == "vehicles" else Side.OFFBOARD
-    metrics.REPORTS.add(address.family, report.kind)
-    match report:
-        case ModuleReport() if report.side is side:
-            shipped.reported(turn, address.name, report)
-        case VerifyReport() if side is Side.OFFBOARD:
-            deployments.verified(turn, report)
-        case BuildReport() if side is Side.OFFBOARD:
-            deployments.built(turn, address.name, report)
-        case StateReport():
-            return  # those are set aside
-        case _:
-            pass
-    role: topics.Role = "vehicles" if side is Side.ONBOARD else "workers"
-    turn.receipt(role, address.name, report.id)

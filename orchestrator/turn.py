@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -22,32 +22,10 @@ from protocol.messages import (
     ErrorReply,
     Presence,
     ProgressEvent,
-    StateReport,
-    TaskReport,
 )
 from protocol.module import Side
 
 log = logging.getLogger(__name__)
-
-
-class Answer(NamedTuple):
-    """Somebody's report on a task: a vehicle's (side on-board) or a worker's (off-board).
-
-    ``tree`` is what the report was read from.
-    """
-
-    side: Side
-    edge: str
-    report: TaskReport
-    tree: dict[str, Any]
-
-
-class Sign(NamedTuple):
-    """Somebody's word that a task is on its way."""
-
-    side: Side
-    edge: str
-    report: StateReport
 
 
 @dataclass
@@ -58,8 +36,6 @@ class Turn:
     after the commit and never again: whoever misses it asks, or tells, once more.
 
     Where ``deployments`` stand is told once a turn, however many vehicles spoke of them.
-
-    ``signs`` and ``answers`` are taken together once every message has been handled.
     """
 
     session: Session
@@ -68,8 +44,6 @@ class Turn:
     fleeting: list[Outgoing] = field(default_factory=list)
     progressed: set[str] = field(default_factory=set)
     deployments: set[str] = field(default_factory=set)
-    signs: list[Sign] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
     last_try: bool = False
     _current: dict[Side, Sequence[ModuleRow]] = field(default_factory=dict)
 

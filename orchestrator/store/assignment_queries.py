@@ -23,7 +23,7 @@ from protocol.module import Side
 _MUTE: Final = (*OPEN, TaskState.TIMED_OUT, TaskState.EXPIRED, TaskState.CANCELLED)
 
 
-class Seen(NamedTuple):
+class Whereabouts(NamedTuple):
     """A vehicle: whether it is connected, and when it was lost if it is not."""
 
     name: str
@@ -76,10 +76,10 @@ class Late(NamedTuple):
     outcome: bytes
 
 
-def vehicles(session: Session) -> list[Seen]:
+def vehicles(session: Session) -> list[Whereabouts]:
     """Every vehicle ever seen."""
     rows = select(EdgeRow.name, EdgeRow.online, EdgeRow.gone_at).where(EdgeRow.role == "vehicles")
-    return [Seen(*row) for row in session.execute(rows)]
+    return [Whereabouts(*row) for row in session.execute(rows)]
 
 
 def presences(session: Session) -> list[tuple[str, bool, bytes]]:

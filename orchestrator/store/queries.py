@@ -286,11 +286,7 @@ def lock_owners(session: Session, ids: Collection[str]) -> None:
 
 
 def briefs(session: Session, ids: Collection[str]) -> dict[tuple[str, int], Brief]:
-    """Every attempt of some tasks, by task and attempt; nobody else changes them meanwhile.
-
-    Their assignments are locked before them, as everywhere, and in the same order.
-    """
-    lock_owners(session, ids)
+    """Every attempt of some tasks, by task and attempt. `lock_owners` keeps them as they are."""
     found: dict[tuple[str, int], Brief] = {}
     listed = sorted(ids)
     columns = (

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -149,6 +151,32 @@ class World:
                 pass
 
 
+def the_mean(**more: Any) -> Assignment:
+    """The mean of what each of the vehicles has for a mean."""
+    return Assignment(
+        vehicles=Select.ids(*VEHICLES),
+        onboard=Onboard("mean", signals="S", samples=3),
+        offboard=Offboard("mean"),
+        **more,
+    )
+
+
+Begun = Callable[[Assignment], World]
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Begun]:
+    """Begins an assignment in a world of its own."""
+    with ExitStack() as ends:
+
+        def begin(spec: Assignment) -> World:
+            world = World(tmp_path, monkeypatch, spec)
+            ends.callback(world.database.close)
+            return world
+
+        yield begin
+
+
 @pytest.fixture(scope="module")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of the newest schema, closed."""
@@ -157,34 +185,21 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_with_answers_alone_it_succeeds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    spec = Assignment(
-        vehicles=Select.ids(*VEHICLES),
-        onboard=Onboard("mean", signals="S", samples=3),
-        offboard=Offboard("mean"),
-        iterations=3,
-    )
-    world = World(tmp_path, monkeypatch, spec)
+def test_with_answers_alone_it_succeeds(begun: Begun) -> None:
+    world = begun(the_mean(iterations=3))
     for _ in range(6):
         for number in range(len(world.orders)):
             world.happen("later", number)
     with world.database.transaction() as session:
         (row,) = session.scalars(select(AssignmentRow))
         assert (row.state, row.iteration) == ("succeeded", 3)
-    world.database.close()
 
 
 @pytest.mark.parametrize("how", ["its lease is over", "it is gone"])
 def test_what_a_lost_worker_had_is_anothers_and_its_late_answer_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str
+    begun: Begun, how: str
 ) -> None:
-    spec = Assignment(
-        vehicles=Select.ids(*VEHICLES),
-        onboard=Onboard("mean", signals="S", samples=3),
-        offboard=Offboard("mean"),
-        deadline_s=60,
-    )
-    world = World(tmp_path, monkeypatch, spec)
+    world = begun(the_mean(deadline_s=60))
     for number in range(len(VEHICLES)):
         world.happen("later", number)
     (first,) = [n for n, (_, o) in enumerate(world.orders) if isinstance(o, OffboardOrder)]
@@ -212,19 +227,10 @@ def test_what_a_lost_worker_had_is_anothers_and_its_late_answer_changes_nothing(
     assert state() == "combining"  # the first attempt is superseded
     world.report(len(world.orders) - 1, Outcome(kind=Kind.VALUE, value=2.0))
     assert state() == "succeeded"
-    world.database.close()
 
 
-def test_an_order_that_no_worker_shows_to_have_is_sent_again_in_time(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    spec = Assignment(
-        vehicles=Select.ids(*VEHICLES),
-        onboard=Onboard("mean", signals="S", samples=3),
-        offboard=Offboard("mean"),
-        deadline_s=12,
-    )
-    world = World(tmp_path, monkeypatch, spec)
+def test_an_order_that_no_worker_shows_to_have_is_sent_again_in_time(begun: Begun) -> None:
+    world = begun(the_mean(deadline_s=12))
     for number in range(len(VEHICLES)):
         world.happen("later", number)
     asked = len(world.orders)
@@ -245,19 +251,10 @@ def test_an_order_that_no_worker_shows_to_have_is_sent_again_in_time(
     with world.database.transaction() as session:
         (row,) = session.scalars(select(AssignmentRow))
         assert row.state == "succeeded"
-    world.database.close()
 
 
-def test_when_the_time_is_over_no_worker_is_asked_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    spec = Assignment(
-        vehicles=Select.ids(*VEHICLES),
-        onboard=Onboard("mean", signals="S", samples=3),
-        offboard=Offboard("mean"),
-        deadline_s=2,
-    )
-    world = World(tmp_path, monkeypatch, spec)
+def test_when_the_time_is_over_no_worker_is_asked_again(begun: Begun) -> None:
+    world = begun(the_mean(deadline_s=2))
     for number in range(len(VEHICLES)):
         world.happen("later", number)
     asked = len(world.orders)
@@ -267,45 +264,18 @@ def test_when_the_time_is_over_no_worker_is_asked_again(
     with world.database.transaction() as session:
         (row,) = session.scalars(select(AssignmentRow))
         assert row.state == "failed"
-    world.database.close()
 
 
 def test_an_order_that_a_broker_may_have_lost_is_sent_again_until_the_vehicle_has_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    begun: Begun,
 ) -> None:
-    spec = Assignment(
-        vehicles=Select.ids(*VEHICLES),
-        onboard=Onboard("mean", signals="S", samples=3),
-        offboard=Offboard("mean"),
-    )
-    world = World(tmp_path, monkeypatch, spec)
+    world = begun(the_mean())
     (mine,) = [n for n, (name, _) in enumerate(world.orders) if name == "car-1"]
     world.presence("car-1", online=True)  # a new connection, to a broker that was restarted
     assert world.orders[len(VEHICLES) :] == [world.orders[mine]]
     world.report(mine, None)
     world.presence("car-1", online=True)
     assert len(world.orders) == len(VEHICLES) + 1
-    world.database.close()
-
-
-def test_presences_are_handled_first_and_in_one_order_those_of_one_vehicle_as_they_came(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    handled: list[tuple[str, bytes]] = []
-    monkeypatch.setattr(
-        Service, "_handle", lambda _self, _turn, m: handled.append((m.topic, m.payload))
-    )
-    database = Database(f"sqlite:///{tmp_path}/store.db")
-    presence = [topics.presence("vehicles", name) for name in VEHICLES]
-    worker, request = topics.presence("workers", "a"), topics.requests("ada")
-    came = [
-        (request, b"1"), (presence[2], b"2"), (worker, b"3"), (presence[0], b"4"),
-        (presence[0], b"5"), (topics.reports("vehicles", "car-1"), b"6"), (presence[1], b"7"),
-    ]  # fmt: skip
-    batch = [Incoming(topic, payload, "", None, None, lambda: None) for topic, payload in came]
-    Service("mqtt://127.0.0.1:1", database, "one")._turn(batch)
-    assert b"".join(payload for _, payload in handled) == b"4572316"
-    database.close()
 
 
 def ways(rows: list[TransitionRow]) -> dict[tuple[str, str, int], list[tuple[str, str]]]:
@@ -330,16 +300,7 @@ def test_every_way_is_through_the_tables_and_has_an_end(
     quorum: Any,
     consistency: Any,
 ) -> None:
-    spec = Assignment(
-        vehicles=Select.ids(*VEHICLES),
-        onboard=Onboard("mean", signals="S", samples=3),
-        offboard=Offboard("mean"),
-        iterations=3,
-        deadline_s=10,
-        late=late,
-        quorum=quorum,
-        consistency=consistency,
-    )
+    spec = the_mean(iterations=3, deadline_s=10, late=late, quorum=quorum, consistency=consistency)
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(empty_store, f"{folder}/store.db")  # migrated once, not for each example
         world = World(Path(folder), monkeypatch, spec)

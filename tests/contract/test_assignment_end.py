@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from orchestrator import assignments
+from orchestrator import endings
 from orchestrator.bundle import written
 from orchestrator.store import Database, changes
 from orchestrator.store.tables import AssignmentRow
@@ -47,7 +47,7 @@ def test_a_vehicle_that_keeps_a_container_is_told_though_it_has_answered(
         ]  # fmt: skip
         changes.add_tasks(session, tasks, now=0.0, cause="asked")
         turn = Turn(session, 1.0)
-        assignments.cancel(turn, row)
+        endings.cancel(turn, row)
     database.close()
     orders = [
         o.topic for item in turn.outgoing for o in written(item) if o.topic.endswith("orders")

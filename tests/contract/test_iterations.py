@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import delete
 
-from orchestrator import answers, assignments, requests
+from orchestrator import answers, assignments, endings, requests
 from orchestrator.bundle import written
 from orchestrator.store import Database, Session, assignment_queries, queries
 from orchestrator.store.tables import AssignmentRow, EdgeRow, TaskRow
-from orchestrator.turn import Answer, Turn, dump, load
+from orchestrator.turn import Turn, dump, load
 from protocol import messages
 from protocol.assignment import Assignment, Offboard, Onboard, Select
 from protocol.errors import NotHalted, UnknownAssignment
@@ -115,7 +115,7 @@ class Cloud:
         )  # fmt: skip
         turn = self.turn()
         _, tree = messages.read(REPORT, *messages.encode(report))
-        answers.answered(turn, [Answer(side, edge, report, tree)])
+        answers.answered(turn, [answers.Answer(side, edge, report, tree)])
         self.session.flush()
         self.session.expire_all()
         for _ in turn.progressed:
@@ -279,7 +279,7 @@ def test_an_iteration_that_is_cancelled_keeps_its_participation(session: Session
     cloud = Cloud(session)
     cloud.answers("car-1")
     cloud.gone("car-2")
-    assignments.cancel(cloud.turn(), cloud.row)
+    endings.cancel(cloud.turn(), cloud.row)
     assert cloud.statuses(1) == {
         "car-1": "cancelled", "car-2": "offline", "car-3": "cancelled",
     }  # fmt: skip

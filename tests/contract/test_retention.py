@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from sqlalchemy import func, select
 
@@ -17,14 +14,10 @@ from protocol.module import Side
 NOW = 100 * DAY_S
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+@pytest.fixture
+def database(database: Database) -> Database:
     """A store with an old assignment, a newer one, and one that runs since long ago."""
-    url = f"sqlite:///{tmp_path}/store.db"
-    if request.param == "postgresql":
-        url = str(request.getfixturevalue("postgres_database"))
-    opened = Database(url)
-    with opened.transaction() as session:
+    with database.transaction() as session:
         for id_, ended in (("old", 10 * DAY_S), ("new", 99 * DAY_S), ("runs", None)):
             session.add(
                 AssignmentRow(
@@ -45,8 +38,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
                 "side": Side.ONBOARD, "edge": "car-1", "state": TaskState.SUCCEEDED,
             }  # fmt: skip
             changes.add_tasks(session, [task], now=0.0, cause="asked")
-    yield opened
-    opened.close()
+    return database
 
 
 def left(database: Database) -> tuple[set[str], set[str | None], set[str]]:
