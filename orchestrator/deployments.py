@@ -6,7 +6,7 @@ from typing import Final
 
 from orchestrator import environments, events, seen, shipped
 from orchestrator.environments import Known
-from orchestrator.store import changes, environment_queries, queries
+from orchestrator.store import changes, deployment_queries, environment_queries, queries
 from orchestrator.store.tables import DeploymentRow, EnvironmentRow
 from orchestrator.turn import Turn, dump, error_reply, load
 from protocol import topics
@@ -39,7 +39,7 @@ FETCH_AND_VERIFY_S: Final = 300.0
 
 def request(turn: Turn, deploy: Deploy) -> DeploymentEvent:
     """Take a deployment: it is verified before anything changes anywhere."""
-    row = queries.deployment(turn.session, deploy.id)
+    row = deployment_queries.deployment(turn.session, deploy.id)
     if row is not None:
         if row.user_id != deploy.user_id:
             raise NameTaken
@@ -52,7 +52,7 @@ def request(turn: Turn, deploy: Deploy) -> DeploymentEvent:
         user_id=deploy.user_id,
         side=deploy.side,
         name=deploy.name,
-        number=queries.next_number(turn.session),
+        number=deployment_queries.next_number(turn.session),
         request=dump(deploy),
         digest="",
         state=DeploymentState.BUILDING,
@@ -99,7 +99,7 @@ def _order_trial(turn: Turn, row: DeploymentRow, deploy: Deploy, environment: Kn
 
 def verify_again(turn: Turn) -> None:
     """Workers have changed: whoever is there now is asked. A second verdict is not heard."""
-    for row in queries.verifying(turn.session):
+    for row in deployment_queries.verifying(turn.session):
         deploy = Deploy.model_validate(load(row.request))
         _order_trial(turn, row, deploy, _environment(turn, row, deploy))
 
@@ -197,11 +197,11 @@ def _refuse(turn: Turn, row: DeploymentRow, error: bytes | None) -> None:
 
 def verified(turn: Turn, report: VerifyReport) -> None:
     """A worker has tried a module: ship it, or refuse it and change nothing."""
-    row = queries.deployment(turn.session, report.order)
+    row = deployment_queries.deployment(turn.session, report.order)
     if row is None or row.state != DeploymentState.VERIFYING:
         return  # said twice, or too late
     verdict = report.verdict
-    if verdict.ok and queries.shipped_after(turn.session, row):
+    if verdict.ok and deployment_queries.shipped_after(turn.session, row):
         # Else the older source would be the newer generation.
         overtaken = "a later deployment of this module has been shipped already"
         verdict = Verdict(ok=False, code="superseded", reason=overtaken)
@@ -210,7 +210,7 @@ def verified(turn: Turn, report: VerifyReport) -> None:
 
 def overdue(turn: Turn, deployment: str) -> None:
     """No worker has answered in time."""
-    row = queries.deployment(turn.session, deployment)
+    row = deployment_queries.deployment(turn.session, deployment)
     if row is not None and row.state == DeploymentState.VERIFYING:
         deploy = Deploy.model_validate(load(row.request))
         within = _patience(_environment(turn, row, deploy))
@@ -226,7 +226,9 @@ def _decide(turn: Turn, row: DeploymentRow, verdict: Verdict) -> None:
     changes.move_deployment(turn.session, row, new, now=turn.now, cause=why)
     if verdict.ok:
         deploy = Deploy.model_validate(load(row.request))
-        newest = queries.current_module(turn.session, deploy.user_id, deploy.side, deploy.name)
+        newest = deployment_queries.current_module(
+            turn.session, deploy.user_id, deploy.side, deploy.name
+        )
         row.generation = newest.generation + 1 if newest else 1
         environment = _environment(turn, row, deploy)
         module = _module(deploy, row.generation, row.digest, environment)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from orchestrator.store import assignment_queries, environment_queries, queries
+from orchestrator.store import assignment_queries, deployment_queries, environment_queries, queries
 from orchestrator.store.tables import (
     AssignmentRow,
     DeploymentRow,
@@ -165,7 +165,7 @@ def of_deployment(turn: Turn, row: DeploymentRow) -> DeploymentEvent:
         progress=environment.progress if environment is not None and building else "",
         states={
             s.edge: VehicleModuleState.model_validate({"state": s.state, "reason": s.reason})
-            for s in queries.module_states(turn.session, row.id)
+            for s in deployment_queries.module_states(turn.session, row.id)
         },
         error=_refusal(row, deploy, verdict),
         warning=verdict.warning if verdict else "",

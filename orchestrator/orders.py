@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 from orchestrator import ledger
-from orchestrator.store import changes, lease_queries, queries
+from orchestrator.store import changes, deployment_queries, lease_queries, queries
 from orchestrator.store.tables import AssignmentRow, ModuleRow, TaskRow
 from orchestrator.turn import Turn, load
 from protocol import topics, values
@@ -43,7 +43,7 @@ def current(turn: Turn, row: AssignmentRow, side: Side, name: str | None) -> Mod
     """The newest generation of a module; None if a built-in method is asked for."""
     if name is None:
         return None
-    return queries.current_module(turn.session, row.user_id, side, name)
+    return deployment_queries.current_module(turn.session, row.user_id, side, name)
 
 
 def to_vehicles(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator import assignments, events, seen
 from orchestrator.guard import guarded
 from orchestrator.seen import Seen
-from orchestrator.store import queries
+from orchestrator.store import deployment_queries, queries
 from orchestrator.store.tables import DeploymentRow, EdgeRow, ModuleRow, ModuleStateRow
 from orchestrator.turn import Turn, dump, load
 from protocol import topics
@@ -68,7 +68,7 @@ def _remember(turn: Turn, deployment: str, edge: str, state: str, reason: str = 
 
 def reported(turn: Turn, edge: str, report: ModuleReport) -> None:
     """A vehicle or worker has a module, refuses it, or says how far it is with it."""
-    module = queries.module_generation(
+    module = deployment_queries.module_generation(
         turn.session, report.user_id, report.side, report.name, report.generation
     )
     if module is None or module.digest != report.digest:
@@ -90,7 +90,7 @@ def tell(turn: Turn) -> None:
     """
     turn.session.flush()
     for id_ in sorted(turn.deployments):
-        row = queries.deployment(turn.session, id_)
+        row = deployment_queries.deployment(turn.session, id_)
         if row is not None:
             turn.event(row.user_id, row.id, events.of_deployment(turn, row))
 
@@ -139,7 +139,7 @@ def _stored(row: ModuleRow) -> Module:
 def edge_gone(turn: Turn, role: str, edge: str) -> None:
     """A vehicle or worker is lost: nobody waits for its word on a module."""
     side = Side.ONBOARD if role == "vehicles" else Side.OFFBOARD
-    for state in queries.pending_modules(turn.session, edge, side):
+    for state in deployment_queries.pending_modules(turn.session, edge, side):
         state.state, state.reason = "offline", ""
         turn.deployments.add(state.deployment)
     turn.session.flush()

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from orchestrator.bundle import Bundle
-from orchestrator.store import Session, queries
+from orchestrator.store import Session, deployment_queries
 from orchestrator.store.tables import EdgeRow, ModuleRow
 from protocol import messages, topics, values
 from protocol.errors import OodidaError, ValueTooLarge
@@ -65,7 +65,7 @@ class Turn:
     def current_modules(self, side: Side) -> Sequence[ModuleRow]:
         """The newest generation of each module of a side; asked once, as a whole fleet may come."""
         if side not in self._current:
-            self._current[side] = queries.current_modules(self.session, side=side)
+            self._current[side] = deployment_queries.current_modules(self.session, side=side)
         return self._current[side]
 
     def module_added(self) -> None:

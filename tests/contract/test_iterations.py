@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete
 
-from orchestrator import answers, assignments, endings, requests
+from orchestrator import answers, assignments, endings, listings, requests
 from orchestrator.bundle import written
 from orchestrator.store import Database, Session, assignment_queries, queries
 from orchestrator.store.tables import AssignmentRow, EdgeRow, TaskRow
@@ -288,7 +288,7 @@ def test_an_iteration_that_is_cancelled_keeps_its_participation(session: Session
 def test_participation_and_changes_are_told_in_pages(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(requests, "PAGE_BYTES", 300)
+    monkeypatch.setattr(listings, "PAGE_BYTES", 300)
     cloud = Cloud(session)
     for _ in range(4):
         for vehicle in ("car-1", "car-2", "car-3"):

@@ -11,7 +11,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, select
 
-from orchestrator.store import Database, outbox, queries
+from orchestrator.store import Database, deployment_queries, outbox, queries
 from orchestrator.store.database import MIGRATIONS
 from orchestrator.store.tables import (
     Base,
@@ -53,13 +53,13 @@ def test_rows_of_the_first_schema_are_there_in_the_newest(url: str) -> None:
         )
     opened = Database(url)
     with opened.transaction() as session:
-        found = queries.current_module(session, "ada", Side.ONBOARD, "m")
+        found = deployment_queries.current_module(session, "ada", Side.ONBOARD, "m")
         assert found is not None
         assert (found.generation, found.source, found.asked) == (2, b"x", None)
-        row = queries.deployment(session, "d1")
+        row = deployment_queries.deployment(session, "d1")
         assert row is not None
         assert (row.state, row.environment, row.error) == ("shipped", None, None)
-        assert queries.next_number(session) == 2
+        assert deployment_queries.next_number(session) == 2
     opened.close()
 
 

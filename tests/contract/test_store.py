@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.bundle import Bundle
-from orchestrator.store import Database, changes, environment_queries, outbox, queries
+from orchestrator.store import (
+    Database,
+    changes,
+    deployment_queries,
+    environment_queries,
+    outbox,
+    queries,
+)
 from orchestrator.store.tables import (
     AssignmentRow,
     EdgeRow,
@@ -77,15 +84,17 @@ def test_the_highest_generation_is_current(database: Database) -> None:
         session.add_all([module(2), module(1), module(3), module(1, side=Side.OFFBOARD)])
         session.add(module(1, name="other"))
     with database.transaction() as session:
-        newest = queries.current_module(session, "ada", Side.ONBOARD, "m")
+        newest = deployment_queries.current_module(session, "ada", Side.ONBOARD, "m")
         assert newest is not None
         assert newest.generation == 3
-        assert queries.current_module(session, "bob", Side.ONBOARD, "m") is None
-        found = queries.current_modules(session, user="ada")
+        assert deployment_queries.current_module(session, "bob", Side.ONBOARD, "m") is None
+        found = deployment_queries.current_modules(session, user="ada")
         assert [(m.side, m.name, m.generation) for m in found] == [
             ("offboard", "m", 1), ("onboard", "m", 3), ("onboard", "other", 1),
         ]  # fmt: skip
-        by_digest = queries.module_by_digest(session, "ada", Side.ONBOARD, "m", f"{2:064x}")
+        by_digest = deployment_queries.module_by_digest(
+            session, "ada", Side.ONBOARD, "m", f"{2:064x}"
+        )
         assert by_digest is not None
         assert by_digest.generation == 2
 

@@ -16,6 +16,7 @@ from orchestrator.store import (
     Session,
     assignment_queries,
     changes,
+    deployment_queries,
     outbox,
     problems,
     queries,
@@ -149,8 +150,8 @@ def test_deployments_are_numbered_without_gaps_or_doubles(databases: list[Databa
     def number(session: Session, who: int) -> int:
         row = DeploymentRow(
             id=f"d{who}", user_id="ada", side=Side.ONBOARD, name="m", request=b"{}", digest="",
-            number=queries.next_number(session), state="building", generation=0, verdict=None,
-            deadline_at=None, environment=None, error=None,
+            number=deployment_queries.next_number(session), state="building", generation=0,
+            verdict=None, deadline_at=None, environment=None, error=None,
         )  # fmt: skip
         session.add(row)
         session.flush()

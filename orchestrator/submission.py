@@ -1,0 +1,125 @@
+"""A new assignment: whether it can be done, by which vehicles, with which code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+
+from orchestrator import assignments, orders, seen
+from orchestrator.seen import Seen
+from orchestrator.store import changes, deployment_queries, queries
+from orchestrator.store.tables import AssignmentRow, ModuleRow
+from orchestrator.turn import Turn, dump
+from protocol.assignment import Assignment
+from protocol.errors import (
+    BadRequest,
+    NameTaken,
+    NoWorker,
+    UnknownModule,
+    UnknownSignal,
+    UnknownVehicle,
+)
+from protocol.lifecycle import AssignmentState
+from protocol.messages import Submit
+from protocol.module import Side
+from protocol.participation import Participation
+
+
+def submit(turn: Turn, request: Submit) -> None:
+    """Begin an assignment. Raises OodidaError if it cannot be done as it is asked for."""
+    row = queries.assignment(turn.session, request.id)
+    if row is not None:
+        if row.user_id != request.user_id or orders.spec_of(row) != request.assignment:
+            raise NameTaken
+        return  # asked twice, started once
+    spec, user = request.assignment, request.user_id
+    onboard = _module(turn, user, Side.ONBOARD, spec.onboard.module)
+    offboard = _module(turn, user, Side.OFFBOARD, spec.offboard.module)
+    fleet = seen.fleet(turn.session)
+    targets = _targets(spec, fleet)
+    _check_signals(spec, [fleet[name] for name in targets if name in fleet])
+    if not queries.online(turn.session, "workers"):
+        raise NoWorker
+    pinned = _pinned(turn, user, spec, onboard)
+    row = AssignmentRow(
+        id=request.id,
+        user_id=user,
+        spec=dump(spec),
+        state=AssignmentState.COLLECTING,
+        iteration=1,
+        onboard_generation=pinned.generation if pinned else onboard.generation if onboard else 0,
+        offboard_generation=offboard.generation if offboard else 0,
+        pinned=pinned.digest if pinned else None,
+        targets=dump(targets),
+        deadline_at=None,
+        wake_at=None,
+        started_at=turn.now,
+        began_at=None,
+        quorum_at=None,
+        ended_at=None,
+        error=None,
+    )
+    turn.session.add(row)
+    turn.session.flush()
+    changes.first(turn.session, row, now=turn.now, cause="it was submitted")
+    assignments.begin(turn, row)
+
+
+def _module(turn: Turn, user: str, side: Side, name: str | None) -> ModuleRow | None:
+    if name is None:
+        return None
+    row = deployment_queries.current_module(turn.session, user, side, name)
+    if row is None:
+        there = [
+            m.name for m in deployment_queries.current_modules(turn.session, user=user, side=side)
+        ]
+        have = f"; deployed are {', '.join(there[:5])}" if there else ""
+        where = "vehicles" if side is Side.ONBOARD else "cloud"
+        raise UnknownModule(f'{user} has deployed no module {name} to "{where}"{have}')
+    return row
+
+
+def _pinned(turn: Turn, user: str, spec: Assignment, current: ModuleRow | None) -> ModuleRow | None:
+    if spec.consistency != "pinned":
+        return None
+    if current is None:
+        raise BadRequest('consistency="pinned" is for a custom on-board module')
+    if spec.digest is None:
+        return current
+    name = spec.onboard.module or ""
+    row = deployment_queries.module_by_digest(turn.session, user, Side.ONBOARD, name, spec.digest)
+    if row is None:
+        raise UnknownModule(f"no generation of {name} has the digest {spec.digest}")
+    return row
+
+
+def _targets(spec: Assignment, fleet: Mapping[str, Seen]) -> list[str]:
+    targets = spec.vehicles.choose(fleet)
+    if any(name in fleet for name in targets):
+        return targets
+    missing = {
+        name: Participation(status="unknown", reason="no vehicle of this name was ever seen")
+        for name in targets
+    }
+    if spec.vehicles.names is not None:
+        near = difflib.get_close_matches(targets[0], fleet, n=3)
+        hint = f"; did you mean {', '.join(near)}?" if near else "; `oodida vehicles` lists them"
+        message = f"no vehicle is known by the name {', '.join(targets[:5])}{hint}"
+    else:
+        message = "no known vehicle is selected; `oodida vehicles` lists them"
+    raise UnknownVehicle(message, participation={v: p.model_dump() for v, p in missing.items()})
+
+
+def _check_signals(spec: Assignment, chosen: Sequence[Seen]) -> None:
+    """Refuse only what no vehicle can do; one that lacks a signal refuses its own task."""
+    have: set[str] = set()
+    for one in chosen:
+        have.update(one.signals)
+        if have.issuperset(spec.onboard.signal_names):
+            return  # mostly the first one has them all, and the others need not be read
+    for signal in spec.onboard.signal_names:
+        if signal not in have:
+            same = [name for name in have if name.lower() == signal.lower()]
+            near = same or difflib.get_close_matches(signal, have, n=3, cutoff=0.5)
+            hint = f"; did you mean {', '.join(near)}?" if near else ""
+            raise UnknownSignal(f"no selected vehicle has the signal {signal}{hint}")
