@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import logging
 import os
 import socket
@@ -22,10 +21,11 @@ from protocol.errors import SetupError
 from protocol.logs import start_logging
 from protocol.metrics import Gauge, Reading, reading
 from protocol.monitor import add_options, monitored
-from protocol.process import run_until_told
+from protocol.process import hold_for_long, run_until_told
 
-#: When garbage is looked for: rows of thousands of tasks are no reason to.
-RARELY: Final = (50_000, 20, 100)
+#: How soon the thread that waits for the store gives way to the one that speaks with the broker,
+#: and back, in seconds. Either lets go very often; with Python's 5 ms it waited as long to go on.
+SWITCH_S: Final = 0.0005
 
 
 def main() -> None:
@@ -84,10 +84,8 @@ def main() -> None:
             "store": lambda: figures.answers(database),
         }
 
-        # What is there by now stays; looking through it again and again took a tenth of the time.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*RARELY)
+        hold_for_long()
+        sys.setswitchinterval(SWITCH_S)
 
         async def serve(ready: asyncio.Event) -> None:
             with reading(gauges):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from orchestrator.store import changes, lease_queries, queries
@@ -39,12 +39,14 @@ class Sign(NamedTuple):
     report: StateReport
 
 
-def answered(turn: Turn, answers: Sequence[Answer]) -> None:
+def answered(
+    turn: Turn, asked: Mapping[tuple[str, int], queries.Brief], answers: Sequence[Answer]
+) -> None:
     """Take the answers of a turn, all together: what each costs is a row and no question.
 
-    The assignments are marked as progressed. The first answer of the newest attempt counts.
+    ``asked`` has the attempts that they are about. The assignments are marked as progressed. The
+    first answer of the newest attempt counts.
     """
-    asked = queries.briefs(turn.session, {a.report.task for a in answers})
     moved: dict[tuple[str, int], changes.Move] = {}
     late: dict[tuple[str, int], dict[str, Any]] = {}
     for side, edge, report, tree in answers:

@@ -6,7 +6,7 @@ Reports on tasks are most of it. They are read first, and taken all together.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -66,10 +66,12 @@ def read(turn: Turn, batch: Sequence[Incoming], roll: RollCall | None) -> None:
             _handle(turn, address, message, said, roll)
     if said.signs or said.answers:
         # Whoever closes an iteration has its assignment locked, and tells the history of its tasks:
-        # so has who moves one of them. All are locked at once, in the order that all keep.
-        queries.lock_owners(turn.session, said.tasks)
+        # so has who moves one of them. All are locked at once, in the order that all keep. What was
+        # read before that is guarded: if it is not so any more, the turn is decided again.
+        asked = queries.briefs(turn.session, said.tasks)
+        queries.lock_assignments(turn.session, {brief.assignment for brief in asked.values()})
         _hear(turn, said.signs)
-        _take(turn, said.answers)
+        _take(turn, asked, said.answers)
 
 
 def in_order(batch: Sequence[Incoming]) -> list[Incoming]:
@@ -175,14 +177,14 @@ def _hear(turn: Turn, signs: Sequence[Sign]) -> None:
             metrics.REFUSED.add("internal")
 
 
-def _take(turn: Turn, told: list[Answer]) -> None:
+def _take(turn: Turn, asked: Mapping[tuple[str, int], queries.Brief], told: list[Answer]) -> None:
     """Take the answers all together; if that fails, one by one, so that one costs itself alone."""
     parts = [told] if told else []
     while parts:
         part = parts.pop()
         try:
             with turn.savepoint():
-                answers.answered(turn, part)
+                answers.answered(turn, asked, part)
                 for side, edge, report, _ in part:
                     turn.receipt(_ROLES[side], edge, report.id)
         except Exception as problem:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from orchestrator import metrics
 from orchestrator.bundle import Bundle, written
@@ -16,6 +16,8 @@ from protocol.link import Link, Outgoing
 
 log = logging.getLogger(__name__)
 
+#: A message as it is stored, or many in one, by its number.
+Item = tuple[int, Outgoing | Bundle]
 #: For how long an orchestrator claims a message. Its claim is renewed as long as it lives; after
 #: its death others publish what it has left.
 CLAIM_S: Final = 10.0
@@ -30,42 +32,61 @@ BATCH: Final = 500
 MAX_FLEETING: Final = 20_000
 
 
+class Due(NamedTuple):
+    """What a transaction does to the outbox: it is told apart from the loop, which publishes.
+
+    ``sent`` is forgotten; the claims on ``mine`` are renewed, if there are any; with ``look``,
+    those of the dead are looked for.
+    """
+
+    owner: str
+    sent: Sequence[int]
+    mine: Sequence[int] | None
+    look: bool
+
+    def store(
+        self, session: Session, messages: Sequence[Outgoing | Bundle], now: float
+    ) -> list[Item]:
+        """Do it, and write a turn's messages; what is to be published once it is committed."""
+        until = now + CLAIM_S
+        outbox.forget(session, self.sent)
+        if self.mine is not None:
+            outbox.renew(session, self.mine, owner=self.owner, until=until)
+        new: list[Item] = []
+        if self.look:
+            new += outbox.take(session, owner=self.owner, now=now, until=until)
+        new += outbox.add(session, messages, owner=self.owner, until=until)
+        return new
+
+
 class Outbox:
     """One orchestrator's part of the outbox, and what is sent without being stored."""
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
-        self._waiting: deque[tuple[int, Outgoing | Bundle]] = deque()
+        self._waiting: deque[Item] = deque()
         self._fleeting: deque[Outgoing] = deque(maxlen=MAX_FLEETING)
         self._under_way: list[int] = []
         self._sent: list[int] = []
         self._renew_at = self._look_at = 0.0
         self._filled = asyncio.Event()
 
-    def store(
-        self, session: Session, messages: Sequence[Outgoing | Bundle], now: float
-    ) -> Committed:
-        """Write a turn's messages in its transaction; `Committed` is to be told of the commit."""
-        sent = list(self._sent)
-        outbox.forget(session, sent)
-        until = now + CLAIM_S
-        renewed = now >= self._renew_at
-        if renewed:
-            mine = [id_ for id_, _ in self._waiting] + self._under_way
-            outbox.renew(session, mine, owner=self._owner, until=until)
-        looked = now >= self._look_at
-        new = outbox.take(session, owner=self._owner, now=now, until=until) if looked else []
-        new += outbox.add(session, messages, owner=self._owner, until=until)
-        return Committed(sent, new, renewed=renewed, looked=looked)
+    def due(self, now: float) -> Due:
+        """What the next transaction is to do to the outbox, beside what it adds."""
+        renew = now >= self._renew_at
+        mine = [id_ for id_, _ in self._waiting] + self._under_way if renew else None
+        return Due(self._owner, tuple(self._sent), mine, look=now >= self._look_at)
 
-    def committed(self, done: Committed, fleeting: Sequence[Outgoing], now: float) -> None:
+    def committed(
+        self, due: Due, stored: Sequence[Item], fleeting: Sequence[Outgoing], now: float
+    ) -> None:
         """The transaction stands: what it stored is published, what it forgot is forgotten."""
-        del self._sent[: len(done.sent)]
-        if done.renewed:
+        del self._sent[: len(due.sent)]
+        if due.mine is not None:
             self._renew_at = now + RENEW_S
-        if done.looked:
+        if due.look:
             self._look_at = now + LOOK_S
-        self._waiting.extend(done.new)
+        self._waiting.extend(stored)
         self._fleeting.extend(fleeting)
         if self._waiting or self._fleeting:
             self._filled.set()
@@ -105,9 +126,9 @@ class Outbox:
             await asyncio.sleep(BUSY_S)
         return not any(isinstance(problem, NotConnected) for problem in problems)
 
-    def _next(self) -> tuple[list[tuple[int, Outgoing | Bundle]], list[Outgoing]]:
+    def _next(self) -> tuple[list[Item], list[Outgoing]]:
         """What is published next: as it is stored, and each message of it."""
-        stored: list[tuple[int, Outgoing | Bundle]] = []
+        stored: list[Item] = []
         outgoing: list[Outgoing] = []
         while self._waiting and len(outgoing) < BATCH:
             stored.append(self._waiting.popleft())
@@ -115,11 +136,9 @@ class Outbox:
         return stored, outgoing
 
 
-def _unsent(
-    stored: Sequence[tuple[int, Outgoing | Bundle]], told: Sequence[LinkError | None]
-) -> list[tuple[int, Outgoing | Bundle]]:
+def _unsent(stored: Sequence[Item], told: Sequence[LinkError | None]) -> list[Item]:
     """What is to be published once more, in order: of a bundle, what is left of it."""
-    unsent: list[tuple[int, Outgoing | Bundle]] = []
+    unsent: list[Item] = []
     at = 0
     for id_, item in stored:
         count = len(item.to) if isinstance(item, Bundle) else 1
@@ -128,20 +147,6 @@ def _unsent(
         if those:
             unsent.append((id_, item.only(those) if isinstance(item, Bundle) else item))
     return unsent
-
-
-class Committed:
-    """What one transaction did to the outbox."""
-
-    def __init__(
-        self,
-        sent: list[int],
-        new: list[tuple[int, Outgoing | Bundle]],
-        *,
-        renewed: bool,
-        looked: bool,
-    ) -> None:
-        self.sent, self.new, self.renewed, self.looked = sent, new, renewed, looked
 
 
 def _count(problems: Sequence[LinkError | None]) -> None:

@@ -1,4 +1,8 @@
-"""The loop: messages -> one transaction -> outgoing messages."""
+"""The loop: messages -> one transaction -> outgoing messages.
+
+Transactions are made in a thread of their own. Meanwhile the next messages come in, and what the
+one before caused goes out.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +10,16 @@ import asyncio
 import logging
 import random
 import time
+from functools import partial
 from typing import Final
 
-from orchestrator import (
-    assignments,
-    deployments,
-    inbox,
-    leases,
-    metrics,
-    shipped,
-)
-from orchestrator.guard import guarded
-from orchestrator.outbox import Outbox
+from orchestrator import decision, metrics
+from orchestrator.aside import Aside
+from orchestrator.decision import POLL_S, Decided
+from orchestrator.outbox import Due, Outbox
 from orchestrator.presences import RollCall
-from orchestrator.store import Database, problems, queries, retention
+from orchestrator.store import Database, problems, retention
 from orchestrator.store.retention import Keep
-from orchestrator.store.tables import AssignmentRow
-from orchestrator.turn import Turn
 from protocol import topics
 from protocol.link import WIDE, Incoming, Link
 
@@ -31,12 +28,8 @@ log = logging.getLogger(__name__)
 SHARE: Final = "orchestrators"
 #: Messages handled in one transaction: the price of a commit is paid once for all of them.
 BATCH: Final = 500
-#: How often to look whether others have left something overdue, in seconds.
-POLL_S: Final = 1.0
 #: How often to look for what is too old, in seconds.
 FORGET_S: Final = 600.0
-#: How often a turn is decided again at once when another orchestrator is in its way.
-ATTEMPTS: Final = 6
 #: Pauses while the store does not work, in seconds: the first one, and the longest.
 PAUSE_S: Final = (0.1, 5.0)
 
@@ -65,6 +58,7 @@ class Service:
         )
         self._roll: RollCall | None = None
         self._outbox = Outbox(name[:64])
+        self._aside = Aside()
 
     async def run(self, ready: asyncio.Event | None = None) -> None:
         """Serve until cancelled. ``ready`` is set when the first connection stands."""
@@ -75,6 +69,7 @@ class Service:
                 group.create_task(self._outbox.publish(self._link), name="outbox")
                 await self._serve()
         finally:
+            self._aside.close()
             self._leave()
 
     def _leave(self) -> None:
@@ -99,15 +94,13 @@ class Service:
         while True:
             batch = await self._batch(patience)
             began = time.perf_counter()
-            next_deadline = await self._until_done(batch)
+            next_deadline = (await self._until_done(batch)).next_deadline
             metrics.TURN_SECONDS.observe(time.perf_counter() - began)
             metrics.TURN_MESSAGES.observe(len(batch))
-            for message in batch:
-                message.acknowledge()
             left = POLL_S if next_deadline is None else next_deadline - time.time()
             patience = min(POLL_S, max(0.0, left))
             if not batch:
-                self._forget()
+                await self._aside.run(self._forget)
             if self._roll is not None:
                 patience = min(patience, self._roll.left_s)
 
@@ -124,12 +117,14 @@ class Service:
                 log.exception("what is too old cannot be forgotten")
         self._forget_at = time.monotonic() + (POLL_S if gone else FORGET_S)
 
-    async def _until_done(self, batch: list[Incoming]) -> float | None:
-        """Handle a batch however long the store is away; its messages wait for that."""
+    async def _until_done(self, batch: list[Incoming]) -> Decided:
+        """Decide a batch however long the store is away; its messages wait for that."""
         pause = PAUSE_S[0]
         while True:
+            due, roll = self._outbox.due(time.time()), self._roll
+            decide = partial(decision.decide, self._database, batch, due, roll)
             try:
-                return self._turn(batch)
+                return await self._aside.run(decide, partial(self._settle, batch, due, roll))
             except Exception as error:  # whatever it is, the service goes on
                 if problems.away(error) or problems.contended(error):
                     log.warning("the store does not work, trying again: %s", error)
@@ -148,52 +143,12 @@ class Service:
             batch.append(message)
         return batch
 
-    def _turn(self, batch: list[Incoming]) -> float | None:
-        """Handle a batch in one transaction; the time of the next deadline.
-
-        If another orchestrator is in the way, it is decided again on what is there then. Raises
-        what the store raises.
-        """
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return self._decide(batch, last=attempt == ATTEMPTS)
-            except Exception as error:
-                if attempt == ATTEMPTS or not problems.contended(error):
-                    raise
-                log.info("another was faster, deciding again: %s", error)
-        raise AssertionError  # the last attempt returns or raises
-
-    def _decide(self, batch: list[Incoming], *, last: bool) -> float | None:
-        with self._database.transaction() as session:
-            turn = Turn(session, time.time(), last_try=last)
-            roll = self._roll
-            inbox.read(turn, batch, roll)
-            # Asked once: its clock runs on while the turn is decided.
-            over = roll is not None and not roll.left_s
-            if roll is not None and over:
-                roll.end(turn)
-            for id_ in sorted(turn.progressed):
-                guarded(turn, id_, assignments.progressed)
-            leases.expired(turn)
-            for due in queries.deadlines(session, turn.now):
-                if due.assignment is not None:
-                    guarded(turn, due.assignment, _overdue)
-                if due.deployment is not None:
-                    deployments.overdue(turn, due.deployment)
-                if due.environment is not None:
-                    deployments.environment_overdue(turn, due.environment)
-            shipped.tell(turn)
-            session.flush()
-            next_deadline = queries.next_deadline(session)
-            stored = self._outbox.store(session, turn.outgoing, turn.now)
-        self._outbox.committed(stored, turn.fleeting, turn.now)
-        if over and self._roll is roll:
+    def _settle(
+        self, batch: list[Incoming], due: Due, roll: RollCall | None, done: Decided
+    ) -> None:
+        """A turn is committed: what it caused is published, its messages are acknowledged."""
+        self._outbox.committed(due, done.stored, done.fleeting, done.at)
+        for message in batch:
+            message.acknowledge()
+        if done.rolled and self._roll is roll:
             self._roll = None
-        return next_deadline
-
-
-def _overdue(turn: Turn, row: AssignmentRow) -> None:
-    """An assignment's time has come; whatever is decided, it is not due again at once."""
-    assignments.overdue(turn, row)
-    if row.wake_at is not None and row.wake_at <= turn.now:
-        row.wake_at = turn.now + POLL_S

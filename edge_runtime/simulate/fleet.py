@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
@@ -20,11 +19,10 @@ from protocol import topics
 from protocol.errors import LinkError
 from protocol.link import WIDE, Link, Outgoing, end_task
 from protocol.messages import new_id
+from protocol.process import hold_for_long
 
 #: How many connect, or say goodbye, at a time: a broker has a short queue of new connections.
 AT_ONCE: Final = 100
-#: When garbage is looked for: thousands of tasks at once are no reason to.
-RARELY: Final = (100_000, 50, 100)
 #: For how long the broker keeps a simulated vehicle's session when it is away, in seconds. Real
 #: ones come back after a night; these come back at once or never.
 SESSION_EXPIRY_S: Final = 300
@@ -54,10 +52,7 @@ class Fleet:
             pass
         try:
             await _at_most(AT_ONCE, (self._begin(number) for number in self._plan.numbers))
-            # What is there stays: thousands of vehicles are not looked through for garbage again.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(*RARELY)
+            hold_for_long()
             ready.set()
             await self._until_one_ends()
         finally:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import bindparam, insert, literal, select, update
+from sqlalchemy import insert, literal, select, update
 from sqlalchemy.orm import Session
 
 from orchestrator.metrics import CHANGES
@@ -44,21 +44,10 @@ log = logging.getLogger(__name__)
 
 _TASKS: Any = TaskRow.__table__
 _TRANSITIONS: Any = TransitionRow.__table__
-_NEW_TASK: Final = insert(_TASKS)
-_NEW_TRANSITION: Final = insert(_TRANSITIONS)
 #: What an answer says of a task.
 _ANSWER: Final = (
     "edge", "digest", "generation", "seconds", "outcome", "account", "lease_until",
 )  # fmt: skip
-_MOVE: Final = (
-    update(_TASKS)
-    .where(
-        TaskRow.id == bindparam("is_id"),
-        TaskRow.attempt == bindparam("is_attempt"),
-        TaskRow.state == bindparam("is_state"),
-    )
-    .values({name: bindparam(f"new_{name}") for name in ("state", *_ANSWER)})
-)
 
 
 def add_tasks(session: Session, rows: Iterable[dict[str, Any]], *, now: float, cause: str) -> None:
@@ -74,10 +63,10 @@ def add_tasks(session: Session, rows: Iterable[dict[str, Any]], *, now: float, c
     if not listed:
         return
     why = _clean(cause)
-    bulk.execute(session, _NEW_TASK, listed)
-    bulk.execute(
+    bulk.insert(session, _TASKS, listed)
+    bulk.insert(
         session,
-        _NEW_TRANSITION,
+        _TRANSITIONS,
         [
             {
                 "at": now, "kind": "task", "subject": row["id"], "attempt": row["attempt"],
@@ -125,14 +114,14 @@ def move_tasks(session: Session, moves: Iterable[Move], *, now: float, cause: st
         return
     for move in listed:
         advance(TASK, TaskState(move.task.state), move.new)
-    done = bulk.execute(
+    done = bulk.update(
         session,
-        _MOVE,
+        _TASKS,
         [
             {
-                "is_id": task.id,
-                "is_attempt": task.attempt,
-                "is_state": task.state,
+                "was_id": task.id,
+                "was_attempt": task.attempt,
+                "was_state": task.state,
                 "new_state": new.value,
                 **{f"new_{name}": values[name] for name in _ANSWER},
             }
@@ -142,9 +131,9 @@ def move_tasks(session: Session, moves: Iterable[Move], *, now: float, cause: st
     if done != len(listed):
         raise Overtaken(f"{len(listed) - done} tasks are not where they were any more")
     why = _clean(cause)
-    bulk.execute(
+    bulk.insert(
         session,
-        _NEW_TRANSITION,
+        _TRANSITIONS,
         [
             {
                 "at": now, "kind": "task", "subject": task.id, "attempt": task.attempt,

@@ -10,8 +10,9 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from orchestrator.store import lease_queries
+from orchestrator.store import bulk, lease_queries
 from orchestrator.store.tables import (
+    IS_OPEN,
     AssignmentRow,
     DeploymentRow,
     EdgeRow,
@@ -102,6 +103,7 @@ def undelivered(session: Session, vehicle: str) -> Sequence[TaskRow]:
             TaskRow.edge == vehicle,
             TaskRow.side == Side.ONBOARD,
             TaskRow.state == TaskState.QUEUED,
+            IS_OPEN,
         )
         .order_by(TaskRow.assignment)
     ).all()
@@ -114,7 +116,7 @@ def waiting_for(session: Session, vehicle: str) -> Sequence[str]:
         .where(
             TaskRow.edge == vehicle,
             TaskRow.side == Side.ONBOARD,
-            TaskRow.state.in_(OPEN),
+            IS_OPEN,
         )
         .distinct()
     ).all()
@@ -161,40 +163,24 @@ class Brief(NamedTuple):
     answered: bool
 
 
-def lock_owners(session: Session, ids: Collection[str]) -> None:
-    """Nobody else changes these tasks until this transaction ends: their assignments are locked."""
-    if session.get_bind().dialect.name == "sqlite":
+def lock_assignments(session: Session, ids: Collection[str]) -> None:
+    """Nobody else changes these, or their tasks, until this transaction ends."""
+    if session.get_bind().dialect.name == "sqlite" or not ids:
         return  # there is one transaction at a time
-    listed = sorted(ids)
-    owners: set[str] = set()
-    for start in range(0, len(listed), 500):
-        some = TaskRow.id.in_(listed[start : start + 500])
-        owners.update(session.scalars(select(TaskRow.assignment).where(some).distinct()))
-    for start in range(0, len(owners), 500):
-        those = AssignmentRow.id.in_(sorted(owners)[start : start + 500])
-        session.execute(
-            select(AssignmentRow.id).where(those).order_by(AssignmentRow.id).with_for_update()
-        )
+    those = bulk.among(session, AssignmentRow.id, ids)
+    session.execute(
+        select(AssignmentRow.id).where(those).order_by(AssignmentRow.id).with_for_update()
+    )
 
 
 def briefs(session: Session, ids: Collection[str]) -> dict[tuple[str, int], Brief]:
-    """Every attempt of some tasks, by task and attempt. `lock_owners` keeps them as they are."""
-    found: dict[tuple[str, int], Brief] = {}
-    listed = sorted(ids)
-    columns = (
+    """Every attempt of some tasks, by task and attempt."""
+    rows = select(
         TaskRow.id, TaskRow.attempt, TaskRow.assignment, TaskRow.iteration, TaskRow.side,
         TaskRow.edge, TaskRow.state, TaskRow.outcome.is_not(None),
-    )  # fmt: skip
-    for start in range(0, len(listed), 500):
-        rows = (
-            select(*columns)
-            .where(TaskRow.id.in_(listed[start : start + 500]))
-            .order_by(TaskRow.id, TaskRow.attempt)
-        )
-        for row in session.connection().execute(rows):
-            brief = Brief(*row)
-            found[brief.id, brief.attempt] = brief
-    return found
+    ).where(bulk.among(session, TaskRow.id, ids))  # fmt: skip
+    found = (Brief(*row) for row in session.connection().execute(rows))
+    return {(brief.id, brief.attempt): brief for brief in found}
 
 
 def tasks(session: Session, assignment_id: str, number: int, side: Side) -> Sequence[TaskRow]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -12,8 +14,11 @@ from sqlalchemy import (
     LargeBinary,
     String,
     Text,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from protocol.lifecycle import OPEN
 
 NAME = String(64)
 #: SQLite numbers rows by itself only in a column of its own INTEGER type.
@@ -152,7 +157,7 @@ class AssignmentRow(Base):
     id: Mapped[str] = mapped_column(NAME, primary_key=True)
     user_id: Mapped[str] = mapped_column(NAME, index=True)
     spec: Mapped[bytes] = mapped_column(LargeBinary)
-    state: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(16), index=True)
     iteration: Mapped[int] = mapped_column(Integer)
     onboard_generation: Mapped[int] = mapped_column(Integer)
     offboard_generation: Mapped[int] = mapped_column(Integer)
@@ -182,6 +187,11 @@ class IterationRow(Base):
     value: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
+#: What a task is that somebody may still answer. A question with these very words finds its rows by
+#: an index that has no others: what ends leaves it, and is not written to it once more.
+IS_OPEN: Final = text("state IN ({})".format(", ".join(f"'{state}'" for state in OPEN)))
+
+
 class TaskRow(Base):
     """What one vehicle or worker was asked for in one iteration, and what it answered.
 
@@ -195,7 +205,7 @@ class TaskRow(Base):
         ForeignKeyConstraint(["assignment"], ["assignments.id"]),
         # How far an iteration is, is counted from the index alone.
         Index("tasks_of_iteration", "assignment", "iteration", "side", "state"),
-        Index("tasks_of_edge", "edge", "state"),
+        Index("tasks_open_of_edge", "edge", sqlite_where=IS_OPEN, postgresql_where=IS_OPEN),
     )
 
     id: Mapped[str] = mapped_column(NAME, primary_key=True)
@@ -210,7 +220,7 @@ class TaskRow(Base):
     seconds: Mapped[float] = mapped_column(Float)
     outcome: Mapped[bytes | None] = mapped_column(LargeBinary)
     account: Mapped[bytes | None] = mapped_column(LargeBinary)
-    lease_until: Mapped[float | None] = mapped_column(Float, index=True)
+    lease_until: Mapped[float | None] = mapped_column(Float)
     late_at: Mapped[float | None] = mapped_column(Float)
 
 

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from orchestrator import service as services
+from orchestrator import decision
 from orchestrator.bundle import written
-from orchestrator.service import Service
+from orchestrator.outbox import Due
 from orchestrator.store import Database, outbox
 from orchestrator.store.tables import AssignmentRow, OutboxRow, TaskRow, TransitionRow
 from protocol import messages, topics
@@ -66,12 +66,8 @@ class World:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, spec: Assignment) -> None:
         self.now = 1000.0
-        clock = SimpleNamespace(
-            time=lambda: self.now, monotonic=lambda: self.now, perf_counter=lambda: self.now
-        )
-        monkeypatch.setattr(services, "time", clock)
+        monkeypatch.setattr(decision, "time", SimpleNamespace(time=lambda: self.now))
         self.database = Database(f"sqlite:///{folder}/store.db")
-        self.service = Service("mqtt://127.0.0.1:1", self.database, "one")
         self.sessions: dict[str, int] = defaultdict(int)
         self.sent: list[Incoming] = []
         self.orders: list[tuple[str, OnboardOrder | OffboardOrder]] = []
@@ -86,7 +82,7 @@ class World:
 
     def turn(self, *batch: Incoming) -> None:
         self.sent += batch
-        self.service._turn(list(batch))
+        decision.decide(self.database, batch, Due("one", (), None, look=False))
         with self.database.transaction() as session:
             for row in session.scalars(select(OutboxRow).order_by(OutboxRow.id)):
                 for message in written(outbox.read(row)):

@@ -115,7 +115,8 @@ class Cloud:
         )  # fmt: skip
         turn = self.turn()
         _, tree = messages.read(REPORT, *messages.encode(report))
-        answers.answered(turn, [answers.Answer(side, edge, report, tree)])
+        asked = queries.briefs(self.session, [task.id])
+        answers.answered(turn, asked, [answers.Answer(side, edge, report, tree)])
         self.session.flush()
         self.session.expire_all()
         for _ in turn.progressed:

@@ -10,7 +10,8 @@ from typing import TypeVar
 import pytest
 
 from orchestrator.bundle import written
-from orchestrator.service import Service
+from orchestrator.decision import decide
+from orchestrator.outbox import Due
 from orchestrator.store import (
     Database,
     Session,
@@ -218,11 +219,11 @@ def test_who_closes_an_iteration_is_waited_for_by_who_says_how_far_a_task_is(
         changes.add_tasks(session, [task], now=1.0, cause="asked")
     said = messages.encode(StateReport(task="t", attempt=1, state=TaskState.COLLECTING))
     heard = Incoming(topics.reports("vehicles", "car-1"), *said, None, None, lambda: None)
-    service = Service("mqtt://127.0.0.1:1", hearing, "one")
+    due = Due("one", (), None, look=False)
     with ThreadPoolExecutor(1) as pool:
         with closing.transaction() as session:
             queries.assignment(session, "a")
-            turn = pool.submit(service._turn, [heard])
+            turn = pool.submit(decide, hearing, [heard], due)
             with pytest.raises(TimeoutError):
                 turn.result(0.5)
             changes.end_open_tasks(session, "a", 1, now=2.0, cause="closed")

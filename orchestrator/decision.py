@@ -1,0 +1,95 @@
+"""One turn decided: what came and what is overdue, in one transaction."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from orchestrator import assignments, deployments, inbox, leases, shipped
+from orchestrator.guard import guarded
+from orchestrator.outbox import Due, Item
+from orchestrator.presences import RollCall
+from orchestrator.store import Database, problems, queries
+from orchestrator.store.tables import AssignmentRow
+from orchestrator.turn import Turn
+from protocol.link import Incoming, Outgoing
+
+log = logging.getLogger(__name__)
+
+#: How often a turn is decided again at once when another orchestrator is in its way.
+ATTEMPTS: Final = 6
+#: How often to look whether others have left something overdue, in seconds.
+POLL_S: Final = 1.0
+
+
+class Decided(NamedTuple):
+    """What a transaction has left to be done: its messages, and when to look again.
+
+    ``stored`` messages are in the store until they are published; ``fleeting`` ones are not.
+    ``rolled``: the roll call was over. ``at`` and ``next_deadline`` are wall time in seconds.
+    """
+
+    stored: Sequence[Item]
+    fleeting: Sequence[Outgoing]
+    next_deadline: float | None
+    rolled: bool
+    at: float
+
+
+def decide(
+    database: Database, batch: Sequence[Incoming], due: Due, roll: RollCall | None = None
+) -> Decided:
+    """Handle a batch in one transaction, with what is overdue, and what is due to the outbox.
+
+    If another orchestrator is in the way, it is decided again on what is there then. Raises what
+    the store raises; then nothing has changed.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return _once(database, batch, due, roll, last=attempt == ATTEMPTS)
+        except Exception as error:
+            if attempt == ATTEMPTS or not problems.contended(error):
+                raise
+            log.info("another was faster, deciding again: %s", error)
+    raise AssertionError  # the last attempt returns or raises
+
+
+def _once(
+    database: Database, batch: Sequence[Incoming], due: Due, roll: RollCall | None, *, last: bool
+) -> Decided:
+    with database.transaction() as session:
+        turn = Turn(session, time.time(), last_try=last)
+        inbox.read(turn, batch, roll)
+        # Asked once: its clock runs on while the turn is decided.
+        rolled = roll is not None and not roll.left_s
+        if roll is not None and rolled:
+            roll.end(turn)
+        for id_ in sorted(turn.progressed):
+            guarded(turn, id_, assignments.progressed)
+        leases.expired(turn)
+        _overdue(turn)
+        shipped.tell(turn)
+        session.flush()
+        next_deadline = queries.next_deadline(session)
+        stored = due.store(session, turn.outgoing, turn.now)
+    return Decided(stored, turn.fleeting, next_deadline, rolled, turn.now)
+
+
+def _overdue(turn: Turn) -> None:
+    """What has its time now."""
+    for what in queries.deadlines(turn.session, turn.now):
+        if what.assignment is not None:
+            guarded(turn, what.assignment, _assignment_overdue)
+        if what.deployment is not None:
+            deployments.overdue(turn, what.deployment)
+        if what.environment is not None:
+            deployments.environment_overdue(turn, what.environment)
+
+
+def _assignment_overdue(turn: Turn, row: AssignmentRow) -> None:
+    """Whatever is decided, it is not due again at once."""
+    assignments.overdue(turn, row)
+    if row.wake_at is not None and row.wake_at <= turn.now:
+        row.wake_at = turn.now + POLL_S
