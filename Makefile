@@ -70,8 +70,10 @@ up: setup ## the cloud on this machine, with Docker Compose: docs/how-to/run-a-c
 down: ## end it; its volumes stay, unless VOLUMES=remove
 	@compose/deploy.sh down cloud $(if $(filter remove,$(VOLUMES)),--volumes)
 
-vehicle-up: setup ## one vehicle: OODIDA_VEHICLE=car-1 OODIDA_BROKER_URL=mqtt://host:1883 make vehicle-up
-	@compose/deploy.sh up vehicle
+vehicle-up: ## one vehicle: OODIDA_VEHICLE=car-1 OODIDA_BROKER_URL=mqtt://host:1883 make vehicle-up
+	@compose/deploy.sh check vehicle
+	$(MAKE) setup
+	compose/deploy.sh up vehicle
 
 vehicle-down: ## end it; its volume stays, unless VOLUMES=remove
 	@compose/deploy.sh down vehicle $(if $(filter remove,$(VOLUMES)),--volumes)

@@ -5,10 +5,12 @@
 #   compose/deploy.sh down cloud            end it; what its volumes hold stays
 #   compose/deploy.sh down cloud --volumes  end it, and remove what its volumes hold as well
 #   compose/deploy.sh run cloud ps          any other command of Docker Compose, such as logs
+#   compose/deploy.sh check vehicle         see whether what is set can be meant
 #
-# The same with `vehicle`, for which OODIDA_VEHICLE and OODIDA_BROKER_URL are set.
+# The same with `vehicle`, of which OODIDA_VEHICLE is the name; to start it, OODIDA_BROKER_URL is set.
 #
-# OODIDA_RUN (default: compose/run) is where the names of images and the secrets are kept.
+# OODIDA_RUN (default: compose/run) is where the names of images and the secrets are kept. OODIDA_WAIT_S
+# is how long it may take to become healthy, in seconds (default: 180, a vehicle 60).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -22,8 +24,12 @@ fail() {
     exit 1
 }
 
+say() {
+    printf 'deploy: %s\n' "$@"
+}
+
 usage() {
-    sed -n 's/^# \{0,1\}//; 2,12p' "${BASH_SOURCE[0]}" >&2
+    sed -n 's/^# \{0,1\}//; 2,14p' "${BASH_SOURCE[0]}" >&2
     exit 2
 }
 
@@ -55,15 +61,102 @@ compose() {
     docker compose --env-file "$OODIDA_RUN/$what.env" --file "compose/$what.yaml" "$@"
 }
 
+# What can be known to be wrong before anything is built or started.
+check_vehicle() {
+    local try="OODIDA_VEHICLE=car-1 OODIDA_BROKER_URL=mqtt://broker.example:1883 make vehicle-up"
+    local name=${OODIDA_VEHICLE:-}
+    [ -n "$name" ] || fail "OODIDA_VEHICLE is not set: the vehicle's name. For example:" "    $try"
+    [[ $name =~ ^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$ ]] || fail \
+        "OODIDA_VEHICLE='$name' is no name: letters and digits, and . _ - after the first, at most 64."
+    [ "$verb" = up ] || [ "$verb" = check ] || return 0
+    local url=${OODIDA_BROKER_URL:-}
+    [ -n "$url" ] ||
+        fail "OODIDA_BROKER_URL is not set: where the vehicle finds its cloud. For example:" "    $try"
+    [[ $url =~ ^mqtt://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?/?$ ]] ||
+        fail "OODIDA_BROKER_URL='$url' is no mqtt://host:port."
+    local network=${OODIDA_NETWORK:-bridge}
+    case $url in
+        *//localhost* | *//127.* | *//\[::1\]*)
+            [ "$network" = host ] || fail \
+                "OODIDA_BROKER_URL='$url' is the vehicle's own container. Give this machine's address on" \
+                "its network; or, for a cloud that 'make up' has started here:" \
+                "    OODIDA_BROKER_URL=mqtt://broker:1883 OODIDA_NETWORK=oodida-cloud_outside"
+            ;;
+    esac
+}
+
+check_network() {
+    docker network inspect "${OODIDA_NETWORK:-bridge}" >/dev/null 2>&1 ||
+        fail "there is no network '$OODIDA_NETWORK'. 'docker network ls' lists those that there are."
+}
+
+# A name of Compose has no capital letters and no dots. Two vehicles must not get one and the same.
+name_project() {
+    local name=$OODIDA_VEHICLE
+    [[ $name =~ ^[a-z0-9][a-z0-9_-]*$ ]] || name=_$(printf %s "$name" | sha256sum | cut -c1-16)
+    export OODIDA_PROJECT=oodida-$name
+}
+
+project() {
+    compose config | sed -n 's/^name: //p'
+}
+
+volumes() {
+    docker volume ls --quiet --filter "label=com.docker.compose.project=$(project)"
+}
+
+start() {
+    local before kept
+    before=$(compose ps --all --quiet) kept=$(volumes)
+    say "starting the $what, and waiting until it is healthy"
+    compose --progress quiet up --detach --wait --wait-timeout "$wait_s" --remove-orphans "$@" && return
+    compose ps --all >&2
+    compose logs --no-log-prefix --tail 8 ${1:+"$@"} >&2 || true
+    if [ -n "$before" ]; then
+        fail "it did not become healthy; 'compose/deploy.sh run $what logs' tells more."
+    fi
+    compose --progress quiet down --remove-orphans $([ -n "$kept" ] || echo --volumes)
+    remove_left
+    fail "it did not become healthy within $wait_s s, and is removed again; its last words are above."
+}
+
+up_said() {
+    if [ "$what" = vehicle ]; then
+        say "vehicle $OODIDA_VEHICLE is up." \
+            "    OODIDA_VEHICLE=$OODIDA_VEHICLE make vehicle-down    ends it"
+        return
+    fi
+    local url=mqtt://${OODIDA_BIND:-127.0.0.1}:${OODIDA_BROKER_PORT:-1883}
+    say "the cloud is up: $url" \
+        "    oodida vehicles --broker $url    who is there" \
+        "    make down                        ends it"
+}
+
 # A runtime that was killed removes its modules' containers when it starts again, which it will not.
 remove_left() {
     local name
-    name=$(compose config | sed -n 's/^name: //p')
+    name=$(project)
     local -a owners=("worker-$name-1" "worker-$name-2")
     [ "$what" = cloud ] || owners=("vehicle-$OODIDA_VEHICLE")
     for owner in "${owners[@]}"; do
         docker ps --all --quiet --filter "label=io.oodida.owner=$owner" | xargs -r docker rm -f >/dev/null
     done
+}
+
+end() {
+    local remove="make down VOLUMES=remove"
+    [ "$what" = cloud ] || remove="OODIDA_VEHICLE=$OODIDA_VEHICLE make vehicle-down VOLUMES=remove"
+    if [ ! -f "$OODIDA_RUN/$what.env" ] || [ -z "$(compose ps --all --quiet)$(volumes)" ]; then
+        say "there is nothing to end"
+        return
+    fi
+    compose --progress quiet down --remove-orphans "$@"
+    remove_left
+    if [ -n "$(volumes)" ]; then
+        say "it has ended; its volumes are kept. '$remove' removes them"
+    else
+        say "it has ended, and nothing of it is left"
+    fi
 }
 
 [ $# -ge 2 ] || usage
@@ -73,24 +166,25 @@ case $what in
     cloud | vehicle) ;;
     *) usage ;;
 esac
+wait_s=${OODIDA_WAIT_S:-180}
+if [ "$what" = vehicle ]; then
+    check_vehicle
+    name_project
+    wait_s=${OODIDA_WAIT_S:-60}
+    # Compose reads its file whole, whatever is to be done.
+    export OODIDA_BROKER_URL=${OODIDA_BROKER_URL:-unset}
+fi
 case $verb in
     up)
         [ -S "$OODIDA_ENGINE_SOCKET" ] ||
             fail "there is no engine's socket at $OODIDA_ENGINE_SOCKET; set OODIDA_ENGINE_SOCKET."
+        [ "$what" = cloud ] || check_network
         prepare
-        compose up --detach --wait --wait-timeout 180 --remove-orphans "$@" || {
-            compose ps --all
-            fail "it did not become healthy; 'compose/deploy.sh run $what logs' tells why."
-        }
+        start "$@"
+        up_said
         ;;
-    down)
-        compose down --remove-orphans "$@"
-        remove_left
-        case " $* " in
-            *' --volumes '* | *' -v '*) ;;
-            *) echo "deploy: volumes are kept; 'compose/deploy.sh down $what --volumes' removes them" ;;
-        esac
-        ;;
+    down) end "$@" ;;
+    check) ;;
     run) compose "$@" ;;
     *) usage ;;
 esac

@@ -203,6 +203,12 @@ class RequestTimeout(LinkError):
     code = "request_timeout"
 
 
+class CloudAway(LinkError):
+    """Nothing was heard of the cloud for too long; what runs there goes on."""
+
+    code = "cloud_away"
+
+
 class SetupError(OodidaError):
     """Something that this machine needs first is missing."""
 

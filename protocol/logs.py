@@ -45,6 +45,23 @@ def handler(style: Format, ids: Mapping[str, str]) -> logging.Handler:
     return made
 
 
+class Seldom(logging.Filter):
+    """Of many that say the same, lets one through in a while; ``every_s`` is that in seconds."""
+
+    def __init__(self, every_s: float = 10.0) -> None:
+        super().__init__()
+        self._every_s = every_s
+        self._told_at: dict[tuple[str, object], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """True if nobody has said this for a while."""
+        same, now = (record.name, record.msg), time.monotonic()
+        if now - self._told_at.get(same, -self._every_s) < self._every_s:
+            return False
+        self._told_at[same] = now
+        return True
+
+
 class _Ids(logging.Filter):
     """Puts what a line is about into its record."""
 

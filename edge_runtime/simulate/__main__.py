@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from edge_runtime.simulate.parts import Parts
 from edge_runtime.simulate.plan import SPARE_DESCRIPTORS, Plan, processes_for
 from protocol.assignment import Attribute
 from protocol.errors import BadRequest, OodidaError
-from protocol.logs import start_logging
+from protocol.logs import Seldom, start_logging
 from protocol.process import run_until_told
 from protocol.topics import is_name
 
@@ -164,6 +165,8 @@ def main(words: Sequence[str] | None = None) -> Any:
     """Read the settings and simulate until told to stop; the exit status."""
     options = parser().parse_args(words)
     start_logging(options.log_level)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Seldom())  # thousands of vehicles lose one broker
     try:
         with tempfile.TemporaryDirectory(prefix="oodida-simulate-") as folder:
             _simulate(options, Path(folder))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
+from oodida.silence import PATIENCE_S, Silence
 from protocol import messages, topics
 from protocol.errors import (
     BadRequest,
@@ -37,8 +38,9 @@ class Connection:
     on the loop's thread and must not block.
     """
 
-    def __init__(self, url: str, user: str) -> None:
+    def __init__(self, url: str, user: str, patience_s: float | None = PATIENCE_S) -> None:
         self.url = url
+        self._silence = Silence(url, patience_s)
         self.user, self.client = user, f"c-{new_id()}"
         self._replies: dict[bytes, asyncio.Future[Reply]] = {}
         self._listeners: dict[str, Callable[[Event], None]] = {}
@@ -123,16 +125,22 @@ class Connection:
         )
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._replies[correlation] = answer
+        self._silence.asked()
         try:
             async with asyncio.timeout(timeout_s):
                 reply = await self._send_until_answered(message, answer)
         except TimeoutError:
-            raise RequestTimeout from None
+            what = self._silence.what(connected=self._link.connected)
+            raise RequestTimeout(f"no answer within {timeout_s:.0f} s: {what}") from None
         finally:
             del self._replies[correlation]
         if reply.error is not None:
             raise from_code(reply.error.code, reply.error.message, reply.error.details)
         return reply
+
+    def bear_silence(self, about: str) -> None:
+        """News of an assignment was asked for in vain. Raises CloudAway if that lasts too long."""
+        self._silence.bear(about, connected=self._link.connected)
 
     async def _send_until_answered(self, message: Outgoing, answer: asyncio.Future[Reply]) -> Reply:
         while True:
@@ -174,6 +182,7 @@ class Connection:
         address = topics.parse(message.topic)
         if address is None:
             raise BadRequest("an unknown topic")
+        self._silence.heard()
         if address.channel == "replies":
             waiting = self._replies.get(message.correlation or b"")
             if waiting is not None and not waiting.done():

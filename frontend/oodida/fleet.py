@@ -16,6 +16,7 @@ from oodida.connection import Connection
 from oodida.deployment import Deployment, Progress
 from oodida.environment import Environment
 from oodida.run import Run
+from oodida.silence import PATIENCE_S
 from oodida.source import environment_for, read
 from oodida.trial import TRIER
 from protocol import values
@@ -253,12 +254,15 @@ class Fleet:
         self._connection.ask(Cancel(user_id=self.user, assignment=id_))
 
 
-def connect(url: str | None = None, user: str | None = None) -> Fleet:
+def connect(
+    url: str | None = None, user: str | None = None, *, patience_s: float | None = PATIENCE_S
+) -> Fleet:
     """Connect to a broker as a user.
 
     ``url`` is mqtt://host:port, by default OODIDA_URL, else the broker on this machine; ``user``
-    by default OODIDA_USER, else whoever is logged in. Raises LinkError if the broker cannot be
-    reached, BadRequest if the url or the user's name is none.
+    by default OODIDA_USER, else whoever is logged in. ``patience_s`` is for how long whoever waits
+    for an assignment bears that nothing is heard of the cloud, None for ever. Raises LinkError if
+    the broker cannot be reached, BadRequest if the url or the user's name is none.
     """
     url = url or os.environ.get("OODIDA_URL") or DEFAULT_URL
     user = user or os.environ.get("OODIDA_USER") or _login()
@@ -266,7 +270,7 @@ def connect(url: str | None = None, user: str | None = None) -> Fleet:
         raise BadRequest(
             f"{user!r:.80} is no user name: letters, digits, and . _ - after the first"
         )
-    connection = Connection(url, user)
+    connection = Connection(url, user, patience_s)
     TRIER.start()  # while it comes up, its user thinks
     return Fleet(connection)
 

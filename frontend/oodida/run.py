@@ -86,6 +86,8 @@ class Run:
 
     Iterating ends when the assignment has ended, however it did, or is halted; `result` raises if
     it failed or is halted. Both go on after `resume`: the iterator where it was, whoever resumed.
+    Both raise CloudAway when nothing was heard of the cloud for the connection's ``patience_s``;
+    asked again, they wait again.
     """
 
     def __init__(
@@ -255,8 +257,7 @@ class Run:
                 with self._changed:
                     come = self._changed.wait_for(here, left)
                 if not come:
-                    with contextlib.suppress(LinkError):  # what cannot be asked now is asked later
-                        self._connection.do(self._catch_up(left))
+                    self._ask_for_news(left)
             if len(self._iterations) >= number or not self.halted or confirmed:
                 return len(self._iterations) >= number
             # Somebody may have resumed it, and the word of it been lost. Asked anew: an answer that
@@ -265,6 +266,13 @@ class Run:
             with contextlib.suppress(LinkError):
                 self._connection.do(self._ask(REQUEST_S))
             confirmed = self.halted
+
+    def _ask_for_news(self, timeout_s: float) -> None:
+        """Ask whether something was missed; what cannot be asked now is asked later."""
+        try:
+            self._connection.do(self._catch_up(timeout_s))
+        except LinkError:
+            self._connection.bear_silence(self.id)
 
     def catch_up(self) -> None:
         """Ask the cloud what has happened. Raises what it answers with if that is an error."""

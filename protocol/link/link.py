@@ -141,7 +141,7 @@ class Link:
         return None if self._inbox.empty() else self._inbox.get_nowait()
 
     async def _keep(self) -> None:
-        delay = BACKOFF_S[0]
+        delay, told = BACKOFF_S[0], False
         while True:
             connection = Connection(self.address, self.client_id, self._inbox, self._windows)
             try:
@@ -149,7 +149,13 @@ class Link:
                 await connection.subscribe(self._subscriptions)
                 self._connection = connection
                 self._up.set()
-                delay = BACKOFF_S[0]
+                if told:
+                    log.warning(
+                        "connected to the broker at %s:%s again",
+                        self.address.host,
+                        self.address.port,
+                    )
+                delay, told = BACKOFF_S[0], False
                 if self._on_up is not None:
                     await self._on_up()
                 # Shielded: our own end must not look like the connection's.
@@ -165,7 +171,11 @@ class Link:
                 raise
             self._up.clear()
             connection.abandon()
-            log.info("link %s is down: %s", self.client_id, self._last_problem)
+            # Told once, however often it is tried; when there is one again, once more.
+            level = logging.INFO if told else logging.WARNING
+            where = (self.address.host, self.address.port, self._last_problem)
+            log.log(level, "no connection to the broker at %s:%s: %s", *where)
+            told = True
             # Full jitter: a whole fleet reconnects at once after a broker's restart.
             await asyncio.sleep(random.uniform(delay / 2, delay))  # noqa: S311
             delay = min(delay * 2, BACKOFF_S[1])

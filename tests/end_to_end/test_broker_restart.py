@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import docker
@@ -26,12 +26,27 @@ def fleet(engine: None) -> Iterator[oodida.Fleet]:  # noqa: ARG001
         yield fleet
 
 
-def restart_broker(fleet: oodida.Fleet) -> None:
+def broker_of(fleet: oodida.Fleet, client: docker.DockerClient) -> Any:
     port = fleet.url.rpartition(":")[2]
+    found = client.containers.list(filters={"label": "io.oodida.local"})
+    (broker,) = [c for c in found if f"'HostPort': '{port}'" in str(c.ports)]
+    return broker
+
+
+def restart_broker(fleet: oodida.Fleet) -> None:
     with closing(docker.from_env()) as client:
-        for found in client.api.containers(filters={"label": "io.oodida.local"}):
-            if any(str(p.get("PublicPort")) == port for p in found["Ports"]):
-                client.api.restart(found["Id"], timeout=0)
+        broker_of(fleet, client).restart(timeout=0)
+
+
+@contextmanager
+def broker_away(fleet: oodida.Fleet) -> Iterator[None]:
+    with closing(docker.from_env()) as client:
+        broker = broker_of(fleet, client)
+        broker.stop(timeout=0)
+        try:
+            yield
+        finally:
+            broker.start()
 
 
 def test_what_runs_goes_on_and_modules_are_still_there(fleet: oodida.Fleet) -> None:
@@ -47,3 +62,18 @@ def test_what_runs_goes_on_and_modules_are_still_there(fleet: oodida.Fleet) -> N
     assert until(lambda: sum(v.online for v in fleet.vehicles()) == 2)
     again = fleet.submit(oodida.Assignment(**spec))
     assert again.result(timeout_s=60) == 16
+
+
+def test_whoever_waits_is_told_when_the_cloud_is_away_and_when_it_is_back(
+    fleet: oodida.Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    onboard = oodida.Onboard("mean", signals="VEHICLE_SPEED", samples=100, rate_hz=4)
+    with oodida.connect(fleet.url, "eve", patience_s=6) as impatient:
+        both: dict[str, Any] = {"onboard": onboard, "offboard": oodida.Offboard("mean")}
+        run = impatient.submit(oodida.Assignment(**both, deadline_s=120))
+        with broker_away(fleet):
+            with pytest.raises(oodida.CloudAway, match=f"oodida watch {run.id}"):
+                run.result()
+            assert "no connection to the broker" in caplog.text
+        assert run.result(timeout_s=120) is not None  # it went on, and so can whoever asks again
+    assert "answers again" in caplog.text

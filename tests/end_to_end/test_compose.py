@@ -67,16 +67,16 @@ def deploy(engine: None, port: int, tmp_path_factory: pytest.TempPathFactory) ->
         },
     }
 
-    def deploy(verb: str, what: str, *more: str) -> str:
+    def deploy(verb: str, what: str, *more: str, fails: bool = False, **otherwise: str) -> str:
         done = subprocess.run(
             [ROOT / "compose" / "deploy.sh", verb, what, *more],
-            env={**common, **own[what]},
+            env={**common, **own[what], **otherwise},
             capture_output=True,
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        assert (done.returncode != 0) is fails, done.stdout + done.stderr
+        return done.stderr if fails else done.stdout
 
     try:
         yield deploy
@@ -114,7 +114,7 @@ def assignment() -> oodida.Assignment:
 def test_a_cloud_and_a_vehicle_that_lose_an_orchestrator_and_a_worker(
     deploy: Deploy, port: int, tmp_path: Path
 ) -> None:
-    deploy("up", "cloud")
+    assert f"mqtt://127.0.0.1:{port}" in deploy("up", "cloud")
     deploy("up", "vehicle")
     client = docker.from_env()
     with oodida.connect(f"mqtt://127.0.0.1:{port}", user="ada") as fleet:
@@ -137,7 +137,49 @@ def test_a_cloud_and_a_vehicle_that_lose_an_orchestrator_and_a_worker(
     kept = deploy("down", "cloud", "--timeout", "5")
     assert "volumes are kept" in kept
     assert f"{PROJECT}-cloud_postgres" in left(client)
-    deploy("down", "vehicle", "--volumes", "--timeout", "5")
+    ended = deploy("down", "vehicle", "--volumes", "--timeout", "5", OODIDA_BROKER_URL="")
+    assert "nothing of it is left" in ended
     deploy("down", "cloud", "--volumes", "--timeout", "5")
+    assert "nothing to end" in deploy("down", "cloud")
     assert until(lambda: left(client) == []), left(client)
     client.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"OODIDA_VEHICLE": ""}, "OODIDA_VEHICLE is not set"),
+        ({"OODIDA_VEHICLE": "car 1"}, "is no name"),
+        ({"OODIDA_BROKER_URL": ""}, "OODIDA_BROKER_URL is not set"),
+        ({"OODIDA_BROKER_URL": "broker:1883"}, "is no mqtt://host:port"),
+        ({"OODIDA_BROKER_URL": "mqtt://127.0.0.1:1883"}, "is the vehicle's own container"),
+        ({"OODIDA_NETWORK": f"{PROJECT}-nowhere"}, "there is no network"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_before_anything_is_started(
+    deploy: Deploy, wrong: dict[str, str], told: str
+) -> None:
+    assert told in deploy("up", "vehicle", fails=True, **wrong)
+    with closing(docker.from_env()) as client:
+        assert left(client) == []
+
+
+def test_a_vehicle_that_finds_no_cloud_is_removed_again_with_its_last_words(deploy: Deploy) -> None:
+    nowhere = {"OODIDA_BROKER_URL": "mqtt://203.0.113.1:1883", "OODIDA_NETWORK": "none"}
+    told = deploy("up", "vehicle", fails=True, OODIDA_WAIT_S="8", **nowhere)
+    assert "203.0.113.1" in told
+    assert "is removed again" in told
+    with closing(docker.from_env()) as client:
+        assert left(client) == []
+
+
+def test_vehicles_of_different_names_are_different_projects(deploy: Deploy) -> None:
+    # What Compose would call them itself has no capital letters and no dots.
+    names = ["car-1", "Car-1", "car.1", "car_1", "CAR-1"]
+    told = [
+        deploy("run", "vehicle", "config", OODIDA_VEHICLE=name, COMPOSE_PROJECT_NAME="")
+        for name in names
+    ]
+    projects = {line for text in told for line in text.splitlines() if line.startswith("name:")}
+    assert len(projects) == len(names)
+    assert "name: oodida-car-1" in projects

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from protocol.logs import Format, about, handler
+from protocol.logs import Format, Seldom, about, handler
 
 
 def line(style: Format, message: str, *args: object, **extra: str) -> str:
@@ -51,3 +51,14 @@ def test_what_a_stranger_sent_makes_no_line_of_its_own(style: Format) -> None:
     found = line(style, "dropped: %s", "x\n2026-01-01 INFO all is well\x1b[2J\u2028")
     assert len(found.splitlines()) == 1
     assert "\x1b" not in found
+
+
+def test_of_many_that_say_the_same_one_is_told() -> None:
+    def record(words: str, who: int) -> logging.LogRecord:
+        return logging.LogRecord("link", logging.WARNING, "", 0, words, (who,), None)
+
+    seldom = Seldom(60.0)
+    told = [seldom.filter(record("no connection of %s", who)) for who in range(1000)]
+    assert told == [True] + [False] * 999
+    assert seldom.filter(record("another thing of %s", 1))
+    assert Seldom(0.0).filter(record("no connection of %s", 1))

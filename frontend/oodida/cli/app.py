@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from pathlib import Path
@@ -254,6 +255,7 @@ def modules(*, as_json: Json = False, url: Url = None, user: User = None) -> Non
 
 def main() -> None:
     """Run the command line."""
+    logging.getLogger().addHandler(show.Notes(logging.WARNING))
     try:
         app()
     except OodidaError as error:

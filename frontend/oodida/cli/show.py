@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import logging
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -131,6 +132,14 @@ def busy(*, as_json: bool) -> Status:
     if as_json:
         err.quiet = True
     return status
+
+
+class Notes(logging.Handler):
+    """Shows what is logged as a warning, beside whatever else is on the terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one record."""
+        note(record.getMessage())
 
 
 def note(warning: str) -> None:
