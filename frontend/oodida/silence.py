@@ -56,6 +56,8 @@ class Silence:
         if first:  # that there is no connection has been told by the link
             log.warning("%s: waiting for it", what)
         if self._patience_s is not None and lasts >= self._patience_s:
+            with self._lock:
+                self._asked_at = None  # who waits once more waits as long again
             raise CloudAway(
                 f"{what}, and nothing was heard for {lasts:.0f} s. The assignment {about} goes on "
                 f"without us: `oodida watch {about}`, or `fleet.run({about!r})`, shows it later"
