@@ -87,12 +87,13 @@ def count(turn: Turn, row: AssignmentRow, now: Situation) -> Count:
         if state is TaskState.SUCCEEDED and group.digest is not None:
             usable[group.digest] += group.number
         if state in OPEN:
-            until = None if group.gone_at is None else group.gone_at + planner.REBOOT_S
             if group.online:
                 waiting += group.number
-            elif until is not None and state is not TaskState.QUEUED and turn.now < until:
-                waiting += group.number
-                ends.append(until)
+            elif group.gone_at is not None:
+                until = group.gone_at + planner.patience_s(state)
+                if turn.now < until:
+                    waiting += group.number
+                    ends.append(until)
     so_far = Count(asked, waiting, planner.usable(usable, now), failed, min(ends, default=None))
     if planner.halts(now, so_far):  # look whose fault it is only where that decides
         whose = (

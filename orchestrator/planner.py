@@ -19,6 +19,8 @@ from protocol.participation import Status
 
 #: How long a vehicle that accepted its order and is lost is waited for, in seconds: a reboot.
 REBOOT_S: Final = 15.0
+#: The same before it has accepted it: its connection may be broken, or its broker restarting.
+RECONNECT_S: Final = 6.0
 #: What the others get at least, once the quorum is reached, in seconds.
 QUORUM_REST_S: Final = 1.0
 #: How often "newest" asks one vehicle in one iteration: it may say it ran what it did not run.
@@ -152,8 +154,12 @@ def awaited(task: TaskView, fleet: Fleet, now: float) -> bool:
     if task.vehicle in fleet.online:
         return True
     gone_at = fleet.gone.get(task.vehicle)
-    accepted = task.state is not TaskState.QUEUED
-    return accepted and gone_at is not None and now < gone_at + REBOOT_S
+    return gone_at is not None and now < gone_at + patience_s(task.state)
+
+
+def patience_s(state: TaskState) -> float:
+    """For how long a vehicle that is lost with a task in this state is waited for, in seconds."""
+    return RECONNECT_S if state is TaskState.QUEUED else REBOOT_S
 
 
 def stale(tasks: Iterable[TaskView], now: Situation, fleet: Fleet) -> tuple[str, ...]:
@@ -204,7 +210,7 @@ def count(tasks: Iterable[TaskView], now: Situation, fleet: Fleet) -> Count:
             waiting += 1
             gone_at = fleet.gone.get(task.vehicle)
             if task.vehicle not in fleet.online and gone_at is not None:
-                ends.append(gone_at + REBOOT_S)
+                ends.append(gone_at + patience_s(task.state))
     return Count(asked, waiting, usable(groups, now), failed, min(ends, default=None))
 
 

@@ -142,11 +142,16 @@ def session(tmp_path: Path) -> Iterator[Session]:
     database.close()
 
 
-def test_a_vehicle_that_is_lost_before_it_accepts_is_not_waited_for(session: Session) -> None:
+def test_a_vehicle_that_is_lost_before_it_accepts_has_the_time_to_connect_again(
+    session: Session,
+) -> None:
     cloud = Cloud(session)
     cloud.answers("car-1")
     cloud.answers("car-2")
     cloud.gone("car-3")
+    gone_at = cloud.time
+    assert (cloud.row.state, cloud.row.wake_at) == ("collecting", gone_at + 6.0)
+    cloud.at(gone_at + 6.0)
     assert cloud.row.state == "combining"
     assert cloud.statuses(1)["car-3"] == "offline"
 

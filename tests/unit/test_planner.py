@@ -12,6 +12,7 @@ from orchestrator.consistency import Made
 from orchestrator.planner import (
     MAX_ATTEMPTS,
     REBOOT_S,
+    RECONNECT_S,
     Close,
     Closed,
     Count,
@@ -90,6 +91,9 @@ def test_it_waits_for_a_vehicle_that_can_still_answer() -> None:
 def test_it_does_not_wait_for_one_that_is_gone_or_was_never_there() -> None:
     tasks = (done("car-1"), still("car-2"), still("ghost"))
     fleet = Fleet(frozenset({"car-1"}), {"car-2": NOW - 1})
+    # It may only have lost its connection: a broker that restarts takes everybody's.
+    assert decision(situation(), *tasks, fleet=fleet) == Wait(NOW - 1 + RECONNECT_S)
+    fleet = Fleet(frozenset({"car-1"}), {"car-2": NOW - RECONNECT_S})
     assert decision(situation(), *tasks, fleet=fleet) == Close()
     closed = close(tasks, situation(), fleet)
     assert closed.kept == ("car-1",)
