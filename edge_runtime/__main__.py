@@ -23,7 +23,7 @@ from edge_runtime.sandbox import Limits, PoolSettings, Sandbox
 from edge_runtime.signals import open_source
 from protocol import limits
 from protocol.assignment import Attribute
-from protocol.errors import OodidaError, SetupError
+from protocol.errors import NameInUse, OodidaError, SetupError
 from protocol.imports import rules as import_rules
 from protocol.limits import Profiles
 from protocol.logs import start_logging
@@ -255,7 +255,7 @@ def main() -> None:
                     await agent.run(ready)
 
         asyncio.run(run_until_told(serve, stop_on_eof=options.stop_on_eof))
-    except SetupError as problem:
+    except (SetupError, NameInUse) as problem:
         sys.exit(f"{problem.code}: {problem}")
     finally:
         sandbox.close()

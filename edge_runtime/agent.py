@@ -29,7 +29,7 @@ from edge_runtime.signals import Source
 from edge_runtime.underway import Progress
 from protocol import messages, topics
 from protocol.assignment import Attribute
-from protocol.errors import BadRequest, LinkError, OodidaError
+from protocol.errors import BadRequest, LinkError, NameInUse, OodidaError
 from protocol.lifecycle import TaskState
 from protocol.link import Incoming, Link, Outgoing, Will
 from protocol.logs import about
@@ -163,8 +163,15 @@ class Agent:
     async def run(self, ready: asyncio.Event | None = None) -> None:
         """Work until cancelled. ``ready`` is set when the cloud can know of us.
 
-        What was accepted before is gone on with at once, with a network or without.
+        What was accepted before is gone on with at once, with a network or without. Raises
+        NameInUse if another runtime has connected under this name.
         """
+        try:
+            await self._run(ready)
+        except* NameInUse as problems:
+            raise problems.exceptions[0] from None
+
+    async def _run(self, ready: asyncio.Event | None) -> None:
         self._ready = ready
         try:
             self._recall()

@@ -203,6 +203,12 @@ class RequestTimeout(LinkError):
     code = "request_timeout"
 
 
+class NameInUse(LinkError):
+    """Another program is connected under the same name; two would fight for it."""
+
+    code = "name_in_use"
+
+
 class CloudAway(LinkError):
     """Nothing was heard of the cloud for too long; what runs there goes on."""
 

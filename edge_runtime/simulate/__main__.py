@@ -11,13 +11,14 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from edge_runtime.simulate import descriptors
 from edge_runtime.simulate.events import Teller
 from edge_runtime.simulate.fleet import Fleet
 from edge_runtime.simulate.parts import Parts
 from edge_runtime.simulate.plan import SPARE_DESCRIPTORS, Plan, processes_for
+from edge_runtime.simulate.taken import refuse_taken
 from protocol.assignment import Attribute
 from protocol.errors import BadRequest, OodidaError
 from protocol.logs import Seldom, start_logging
@@ -46,9 +47,22 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def parser() -> argparse.ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    """One whose errors are events where everything else is: for a program that starts it."""
+
+    as_json = False
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line, and end."""
+        if self.as_json:
+            Teller(0, as_json=True).failed(BadRequest(message.removeprefix("argument ")))
+            sys.exit(2)
+        super().error(message)
+
+
+def parser(*, as_json: bool = False) -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog="python -m edge_runtime.simulate",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="""\
@@ -63,6 +77,7 @@ It stops on Ctrl-C or SIGTERM, and with --stop-on-eof when standard input ends. 
 vehicle says goodbye, and nothing is left, here or at the broker; the cloud's list of
 vehicles keeps their names, as it does of any that was ever there.""",
     )
+    made.as_json = as_json
     environ = os.environ
     made.add_argument("--vehicles", type=_count, required=True, metavar="N", help="how many")
     made.add_argument(
@@ -91,6 +106,8 @@ vehicles keeps their names, as it does of any that was ever there.""",
     made.add_argument("--json", action="store_true", help="tell progress as JSON, an object a line")
     made.add_argument("--log-level", default="WARNING", help="DEBUG, INFO, WARNING or ERROR")
     made.add_argument("--stop-on-eof", action="store_true", help="stop when standard input ends")
+    # One of several processes: the whole fleet was looked at before.
+    made.add_argument("--part", action="store_true", help=argparse.SUPPRESS)
     return made
 
 
@@ -130,10 +147,11 @@ def _memory_mb() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def _simulate(options: argparse.Namespace, folder: Path) -> None:
+def _simulate(options: argparse.Namespace, folder: Path, teller: Teller) -> None:
     plan = _plan(options, folder)
     processes = options.processes or processes_for(plan.count, os.cpu_count() or 1)
-    teller = Teller(plan.count, as_json=options.json)
+    if not options.part:
+        asyncio.run(refuse_taken(plan))
     counts = [part.count for part in plan.shared_among(processes)]
     descriptors.allow(max(counts) + SPARE_DESCRIPTORS, max(counts))
     work: Fleet | Parts
@@ -163,15 +181,18 @@ def _simulate(options: argparse.Namespace, folder: Path) -> None:
 
 def main(words: Sequence[str] | None = None) -> Any:
     """Read the settings and simulate until told to stop; the exit status."""
-    options = parser().parse_args(words)
+    given = sys.argv[1:] if words is None else words
+    options = parser(as_json="--json" in given).parse_args(given)
+    teller = Teller(options.vehicles, as_json=options.json)
     start_logging(options.log_level)
     for handler in logging.getLogger().handlers:
         handler.addFilter(Seldom())  # thousands of vehicles lose one broker
     try:
         with tempfile.TemporaryDirectory(prefix="oodida-simulate-") as folder:
-            _simulate(options, Path(folder))
+            _simulate(options, Path(folder), teller)
     except OodidaError as problem:
-        return f"{problem.code}: {problem}"
+        teller.failed(problem)
+        return 1
     return 0
 
 

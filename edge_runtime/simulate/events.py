@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from typing import Any, Final
+
+from protocol.errors import OodidaError
 
 #: How often progress is told at most, in seconds.
 TELL_S: Final = 0.25
@@ -39,6 +42,14 @@ class Teller:
             f"ready: {self._vehicles} vehicles after {seconds:.1f} s, {memory_mb:.0f} MB. "
             "Ctrl-C ends them",
         )
+
+    def failed(self, problem: OodidaError) -> None:
+        """It has ended because of an error: to people on standard error, where they look."""
+        if self._as_json:
+            error = {"code": problem.code, "message": problem.message}
+            self._tell({"event": "error", **error}, "")
+        else:
+            print(f"{problem.code}: {problem}", file=sys.stderr)
 
     def ended(self) -> None:
         """None is left."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from typing import Any, Final
 
 from edge_runtime.admission import Rules
@@ -16,7 +17,7 @@ from edge_runtime.sandbox import InProcess
 from edge_runtime.signals import open_source
 from edge_runtime.simulate.plan import Plan
 from protocol import topics
-from protocol.errors import LinkError
+from protocol.errors import LinkError, NameInUse, OodidaError
 from protocol.link import WIDE, Link, Outgoing, end_task
 from protocol.messages import new_id
 from protocol.process import hold_for_long
@@ -28,6 +29,7 @@ AT_ONCE: Final = 100
 SESSION_EXPIRY_S: Final = 300
 
 Tell = Callable[[int], None]
+Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Fleet:
@@ -47,11 +49,9 @@ class Fleet:
         self._up = 0
 
     async def run(self, ready: asyncio.Event) -> None:
-        """Work until cancelled. Raises LinkError if the broker cannot be reached at the start."""
-        async with Link(self._plan.url, f"simulate-{new_id()}"):
-            pass
+        """Work until cancelled. Raises NameInUse if another has one of their names, at any time."""
         try:
-            await _at_most(AT_ONCE, (self._begin(number) for number in self._plan.numbers))
+            await _at_most(AT_ONCE, (partial(self._begin, n) for n in self._plan.numbers))
             hold_for_long()
             ready.set()
             await self._until_one_ends()
@@ -107,9 +107,10 @@ class Fleet:
             left -= 1
             self._left(left)
 
-        await _at_most(AT_ONCE, (end(task) for task in list(self._running)))
-        # What each has left at the broker: the word that it is away.
-        names = [self._plan.name(number) for number in self._plan.numbers]
+        await _at_most(AT_ONCE, (partial(end, task) for task in list(self._running)))
+        # What each has left at the broker: the word that it is away. A name that is another's now
+        # is left alone.
+        names = [task.get_name() for task in self._running if not _lost(task)]
         with contextlib.suppress(LinkError):
             async with Link(self._plan.url, f"simulate-{new_id()}", publish_window=WIDE) as link:
                 forgotten = [
@@ -118,20 +119,28 @@ class Fleet:
                 await link.publish_many(forgotten)
 
 
-async def _at_most(number: int, works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Do many things, so many at a time; the first that fails ends the rest."""
+def _lost(task: asyncio.Task[None]) -> bool:
+    """True if a vehicle has ended because another has its name."""
+    return task.done() and not task.cancelled() and isinstance(task.exception(), NameInUse)
+
+
+async def _at_most(number: int, works: Iterable[Work]) -> None:
+    """Do many things, so many at a time; the first that fails ends the rest, and is raised."""
     slots = asyncio.Semaphore(number)
 
-    async def one(work: Coroutine[Any, Any, None]) -> None:
+    async def one(work: Work) -> None:
         try:
-            await work
+            await work()
         finally:
             slots.release()
 
-    async with asyncio.TaskGroup() as group:
-        for work in works:
-            await slots.acquire()
-            group.create_task(one(work))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                await slots.acquire()
+                group.create_task(one(work))
+    except* OodidaError as problems:
+        raise problems.exceptions[0] from None
 
 
 async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:

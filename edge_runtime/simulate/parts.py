@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from protocol.errors import SetupError
+from protocol.errors import OodidaError, SetupError, from_code
 
 #: For how long the parts may say goodbye, in seconds for each vehicle and for all of them.
 GOODBYE_S: Final = (0.02, 20.0)
@@ -35,7 +35,7 @@ class Parts:
         self.memory_mb = 0.0
 
     async def run(self, ready: asyncio.Event) -> None:
-        """Work until cancelled. Raises SetupError if a part ends by itself; its error says why."""
+        """Work until cancelled. Raises what a part that ends by itself has said why."""
         try:
             async with asyncio.TaskGroup() as group:
                 waiting = []
@@ -45,7 +45,7 @@ class Parts:
                     waiting.append(there.wait())
                 await asyncio.gather(*waiting)
                 ready.set()
-        except* SetupError as problems:
+        except* OodidaError as problems:
             raise problems.exceptions[0] from None
         finally:
             for process in self._processes:
@@ -54,8 +54,8 @@ class Parts:
 
     async def _part(self, number: int, options: Sequence[str], ready: asyncio.Event) -> None:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "edge_runtime.simulate", "--json", "--stop-on-eof",
-            *options,
+            sys.executable, "-P", "-m", "edge_runtime.simulate", "--part", "--json",
+            "--stop-on-eof", *options,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,  # an interrupt from the keyboard is ours to hand on
@@ -67,7 +67,7 @@ class Parts:
         except asyncio.CancelledError:
             await self._end(process, listening)
             raise
-        raise SetupError("a part of the fleet has ended; the line above says why")
+        raise SetupError("a part of the fleet has ended, and did not say why")
 
     async def _end(
         self, process: asyncio.subprocess.Process, listening: asyncio.Task[None]
@@ -97,4 +97,6 @@ class Parts:
                 case "connected" | "left" as event:
                     self._seen[event][number] = told[event]
                     self._tell[event](sum(self._seen[event].values()))
+                case "error":
+                    raise from_code(told["code"], told["message"])
         await process.wait()

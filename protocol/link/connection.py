@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 #: implementation specific, quota exceeded.
 PASSING: Final = frozenset({0x80, 0x83, 0x97})
 
+#: "Session taken over" (section 3.14.2.1).
+TAKEN_OVER: Final = 0x8E
+
 KEEPALIVE_S: Final = 20
 #: How often it is looked whether the other side is still there. A broker waits half as long again
 #: as `KEEPALIVE_S`, so this must stay well below half of that.
@@ -97,6 +100,8 @@ class Connection:
         self._wire: Wire | None = None
         self._mid = 0x8000
         self._leaving = False
+        #: True if another program has connected under our name.
+        self.taken_over = False
         client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
@@ -370,6 +375,7 @@ class Connection:
         code: ReasonCode,
         _properties: Properties | None,
     ) -> None:
+        self.taken_over = self.taken_over or code.value == TAKEN_OVER
         self._end(str(code))
 
     def _on_subscribe(

@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Self
 
-from protocol.errors import LinkError, NotConnected
+from protocol.errors import LinkError, NameInUse, NotConnected
 from protocol.link.address import parse_url
 from protocol.link.connection import Connection, Windows
 from protocol.link.message import Incoming, Outgoing, Will
@@ -21,6 +21,10 @@ NARROW: Final = 20
 WIDE: Final = 1000
 RECEIVE_WINDOW: Final = 100
 BACKOFF_S: Final = (0.1, 15.0)
+
+
+#: What is received last: another has our name now.
+_TAKEN_OVER: Final = Incoming("", b"", "", None, None, lambda: None)
 
 
 async def end_task(task: asyncio.Task[Any], patience_s: float = 5.0) -> None:
@@ -133,12 +137,27 @@ class Link:
             await self._connection.subscribe([topic])
 
     async def receive(self) -> Incoming:
-        """The next message."""
-        return await self._inbox.get()
+        """The next message. Raises NameInUse once another program has connected under our name.
+
+        There will be no connection any more then: if each took the name back from the other,
+        neither could work.
+        """
+        message = await self._inbox.get()
+        if message is _TAKEN_OVER:
+            self._inbox.put_nowait(message)  # for whoever asks again
+            raise NameInUse(
+                f"another program has connected to the broker as {self.client_id}: give one of the "
+                "two another name, or end it"
+            )
+        return message
 
     def receive_nowait(self) -> Incoming | None:
         """The next message if one is waiting."""
-        return None if self._inbox.empty() else self._inbox.get_nowait()
+        message = None if self._inbox.empty() else self._inbox.get_nowait()
+        if message is _TAKEN_OVER:
+            self._inbox.put_nowait(message)
+            return None
+        return message
 
     async def _keep(self) -> None:
         delay, told = BACKOFF_S[0], False
@@ -171,6 +190,10 @@ class Link:
                 raise
             self._up.clear()
             connection.abandon()
+            if connection.taken_over:
+                log.error("%s: another program has connected under this name", self.client_id)
+                self._inbox.put_nowait(_TAKEN_OVER)
+                return
             # Told once, however often it is tried; when there is one again, once more.
             level = logging.INFO if told else logging.WARNING
             where = (self.address.host, self.address.port, self._last_problem)

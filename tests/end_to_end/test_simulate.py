@@ -19,6 +19,7 @@ import pytest
 import oodida
 from edge_runtime.signals import SimulatedDriver
 from protocol.errors import ModuleRefused
+from tests.conftest import until
 
 PROGRAM = "from oodida.cli import main; main()"
 
@@ -54,13 +55,30 @@ def simulated(
         process.stdout.close()
 
 
+MEAN = oodida.Assignment(
+    onboard=oodida.Onboard("mean", signals="VEHICLE_SPEED", samples=10),
+    offboard=oodida.Offboard("mean"),
+)
+
+
+def online(cloud: oodida.Fleet) -> set[str]:
+    return {v.name for v in cloud.vehicles() if v.online}
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """As Ctrl-C does; it says goodbye."""
+    assert process.stdout is not None
+    os.kill(process.pid, signal.SIGINT)
+    assert json.loads(process.stdout.read().splitlines()[-1]) == {"event": "ended"}
+    assert process.wait(30) == 0
+
+
 def test_a_simulated_fleet_works_and_leaves_nothing(cloud: oodida.Fleet) -> None:
     before = set(Path(tempfile.gettempdir()).glob("oodida-simulate-*"))
     words = ["--vehicles=24", "--processes=2", "--prefix=try-", "--attribute=model=golf|polo"]
     with simulated(cloud.url, *words) as (process, told):
         assert told[-1]["vehicles"] == 24
-        there = {v.name: v for v in cloud.vehicles() if v.online}
-        assert set(there) == {f"try-{n:05d}" for n in range(1, 25)}
+        assert online(cloud) == {f"try-{n:05d}" for n in range(1, 25)}
 
         run = cloud.submit(
             oodida.Assignment(
@@ -82,11 +100,8 @@ def test_a_simulated_fleet_works_and_leaves_nothing(cloud: oodida.Fleet) -> None
 
         with pytest.raises(ModuleRefused, match="custom modules are not run here"):
             cloud.deploy("def custom_code(window): return 1", name="one")
-        assert process.stdout is not None
-        os.kill(process.pid, signal.SIGINT)
-        assert json.loads(process.stdout.read().splitlines()[-1]) == {"event": "ended"}
-        assert process.wait(30) == 0
-    assert not [v.name for v in cloud.vehicles() if v.online]
+        end(process)
+    assert not online(cloud)
     assert set(Path(tempfile.gettempdir()).glob("oodida-simulate-*")) <= before
 
 
@@ -99,3 +114,50 @@ def test_no_broker_is_one_clear_error() -> None:
     assert done.returncode == 1
     assert "cannot be reached" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def failed(*words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "simulate", *words],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    return " ".join(done.stderr.split())
+
+
+def test_names_that_are_online_already_are_refused(cloud: oodida.Fleet) -> None:
+    with simulated(cloud.url, "--vehicles=4", "--prefix=same-") as (process, _):
+        told = failed("--vehicles=2", "--prefix=same-", f"--url={cloud.url}")
+        assert told.startswith("error name_in_use: 2 of these vehicles are online already")
+        assert "--prefix" in told
+        with simulated(cloud.url, "--vehicles=2", "--prefix=other-") as (other, told_by_other):
+            assert told_by_other[-1]["event"] == "ready"
+            end(other)
+        end(process)
+
+
+def test_of_two_with_one_name_the_first_ends_and_no_phantom_is_left(cloud: oodida.Fleet) -> None:
+    with simulated(cloud.url, "--vehicles=3", "--prefix=twin-") as (first, _):
+        # Two that begin at the same moment both find nobody there: as if this one had.
+        second = subprocess.Popen(
+            [sys.executable, "-m", "edge_runtime.simulate", "--part", "--vehicles=3", "--json",
+             "--prefix=twin-", f"--url={cloud.url}"],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert second.stdout is not None
+        try:
+            assert first.wait(30) == 1
+            assert until(lambda: online(cloud) == {f"twin-0000{n}" for n in (1, 2, 3)})
+            for _ in range(2):  # they stay, and work: nobody takes their names back
+                cloud.submit(MEAN).result(timeout_s=20)
+            second.terminate()
+            assert second.wait(30) == 0
+        finally:
+            second.kill()
+            second.stdout.close()
+    assert until(lambda: not online(cloud))
+
+
+def test_what_is_wrong_with_the_command_is_one_error_in_its_own_words() -> None:
+    told = failed("--vehicles=2", "--attribute=model")
+    assert told == "error bad_request: --attribute: 'model' is not NAME=VALUE, or NAME=VALUE|VALUE"

@@ -65,5 +65,8 @@ def test_a_low_limit_is_raised_where_it_may_be(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("words", [["--prefix", "a/b"], ["--prefix", "x" * 64]])
-def test_names_that_cannot_be_are_refused(words: list[str]) -> None:
-    assert "makes no names" in main(["--vehicles", "3", "--url", "mqtt://127.0.0.1:9", *words])
+def test_names_that_cannot_be_are_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--vehicles", "3", "--url", "mqtt://127.0.0.1:9", *words]) == 1
+    assert "makes no names" in capsys.readouterr().err

@@ -15,7 +15,7 @@ import typer
 from oodida.cli import show
 from oodida.cli.options import Json, Url
 from oodida.fleet import DEFAULT_URL
-from protocol.errors import SetupError
+from protocol.errors import SetupError, from_code
 
 _WORDS = {"connected": "connected", "left": "left to say goodbye"}
 
@@ -56,7 +56,7 @@ def simulate(
         assert process.stdout is not None  # noqa: S101
         _show(process.stdin, process.stdout, as_json=as_json)
         if process.wait():
-            raise SetupError("the fleet has ended; what it said last is above")
+            raise SetupError("the fleet has ended, and did not say why")
 
 
 @contextlib.contextmanager
@@ -84,10 +84,13 @@ def _show(stdin: IO[str], stdout: IO[str], *, as_json: bool) -> None:
                 line = stdout.readline()
                 if not line:
                     return
+                told = json.loads(line)
+                if told["event"] == "error":
+                    raise from_code(told["code"], told["message"])
                 if as_json:
                     print(line, end="", flush=True)
                 else:
-                    _line(json.loads(line), busy)
+                    _line(told, busy)
             except KeyboardInterrupt:
                 stdin.close()  # a second one does no more
 
