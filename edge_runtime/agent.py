@@ -311,6 +311,7 @@ class Agent:
             signals=dict(self._source.signals) if self._source is not None else {},
             environments=self._sandbox.environments,
             builds=self._workshop is not None,
+            sandbox=self._sandbox.runs_modules,
         )
 
     async def _announce(self) -> None:

@@ -31,6 +31,7 @@ from protocol.errors import ModuleRefused, OodidaError
 from protocol.lifecycle import TaskState
 from protocol.limits import Limits
 from protocol.messages import (
+    NO_SANDBOX,
     Ended,
     OffboardOrder,
     OnboardOrder,
@@ -203,6 +204,8 @@ class Runner:
         if order.method != CUSTOM:
             digest = builtin_digest(order.method, VERSION)
             return Done(await self._guarded(builtin, order), digest)
+        if not self._sandbox.runs_modules:
+            return Done(Outcome(kind=Kind.REFUSED, reason=NO_SANDBOX))
         # Only now is the newest generation taken: it may have come while the window filled.
         module = await self._modules.wait(order.user_id, order.module or "", order.generation)
         admitted = await asyncio.to_thread(self._admission.admit, module)

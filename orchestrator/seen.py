@@ -46,6 +46,11 @@ class Seen:
         found: Mapping[str, str] = self._told.get("signals", {})
         return found
 
+    @property
+    def sandbox(self) -> bool:
+        """True if it runs custom modules."""
+        return bool(self._told.get("sandbox", True))
+
 
 def fleet(session: Session) -> dict[str, Seen]:
     """Every vehicle ever seen."""

@@ -10,7 +10,7 @@ from orchestrator.store.tables import DeploymentRow, EdgeRow, ModuleRow, ModuleS
 from orchestrator.turn import Turn, dump, load
 from protocol import topics
 from protocol.assignment import Select
-from protocol.messages import ModuleMessage, ModuleReport
+from protocol.messages import NO_SANDBOX, ModuleMessage, ModuleReport
 from protocol.module import Module, Side
 
 
@@ -47,8 +47,11 @@ def ship(turn: Turn, row: DeploymentRow, module: Module, vehicles: Select | None
         for vehicle in (vehicles or Select.all()).choose(fleet):
             one = fleet.get(vehicle)
             state = "unknown" if one is None else "pending" if one.online else "offline"
+            if one is not None and one.online and not one.sandbox:
+                _remember(turn, row.id, vehicle, "refused", NO_SANDBOX)
+                continue
             _remember(turn, row.id, vehicle, state)
-            if one is not None:
+            if one is not None and one.sandbox:
                 topic = topics.modules(vehicle, module.user_id, module.name)
                 turn.send(topic, message, retain=True)
     turn.session.flush()
@@ -101,6 +104,8 @@ def edge_up(turn: Turn, row: EdgeRow) -> None:
     The broker keeps these messages too, but it may have been restarted, or the vehicle be new.
     """
     side = Side.ONBOARD if row.role == "vehicles" else Side.OFFBOARD
+    if not Seen(row.name, row.presence, online=row.online).sandbox:
+        return  # it would refuse each of them
     for module in turn.current_modules(side):
         state = turn.session.get(ModuleStateRow, (module.deployment, row.name))
         if side is Side.ONBOARD:

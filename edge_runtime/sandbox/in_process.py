@@ -8,10 +8,8 @@ from collections.abc import Iterable, Mapping
 from edge_runtime.sandbox.call import Call
 from edge_runtime.sandbox.session import NEVER
 from protocol.limits import Limits
+from protocol.messages import NO_SANDBOX
 from protocol.outcome import Kind, Outcome
-
-#: Why it runs no module. There is no wall in a process, so there is no such choice.
-REASON = "custom modules are not run here: this runtime has no sandbox, and built-in methods alone"
 
 
 class InProcess:
@@ -28,7 +26,7 @@ class InProcess:
         cancelled: threading.Event = NEVER,  # noqa: ARG002
     ) -> Outcome:
         """Refuse a call."""
-        return Outcome(kind=Kind.REFUSED, reason=REASON)
+        return Outcome(kind=Kind.REFUSED, reason=NO_SANDBOX)
 
     def session(
         self,
@@ -51,7 +49,12 @@ class InProcess:
 
     def why_not(self, environment: str) -> str:  # noqa: ARG002
         """Why none can be run here."""
-        return REASON
+        return NO_SANDBOX
+
+    @property
+    def runs_modules(self) -> bool:
+        """False: for good, whatever image is added."""
+        return False
 
     @property
     def environments(self) -> tuple[str, ...]:

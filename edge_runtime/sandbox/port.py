@@ -56,6 +56,11 @@ class AnySandbox(Protocol):
         ...
 
     @property
+    def runs_modules(self) -> bool:
+        """True if modules can be run here at all, once there is an environment."""
+        ...
+
+    @property
     def environments(self) -> tuple[str, ...]:
         """The environments that can be run here, sorted."""
         ...

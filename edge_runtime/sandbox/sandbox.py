@@ -118,6 +118,11 @@ class Sandbox:
             self._pool.forget(image)
 
     @property
+    def runs_modules(self) -> bool:
+        """True: that is what it is for."""
+        return True
+
+    @property
     def environments(self) -> tuple[str, ...]:
         """The environments that can be run here, sorted."""
         return tuple(sorted(self._images))

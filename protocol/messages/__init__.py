@@ -35,7 +35,7 @@ from protocol.messages.orders import (
     WheelOrder,
 )
 from protocol.messages.parts import MAX_MESSAGE, MAX_RESULTS, WHEEL_PART, ErrorReply, new_id
-from protocol.messages.presence import Presence
+from protocol.messages.presence import NO_SANDBOX, Presence
 from protocol.messages.replies import (
     AssignmentInfo,
     Change,
@@ -79,6 +79,7 @@ __all__ = [
     "MAX_MESSAGE",
     "MAX_RESULTS",
     "MODULE",
+    "NO_SANDBOX",
     "ORDER",
     "PRESENCE",
     "RECEIPT",

@@ -161,3 +161,20 @@ def test_of_two_with_one_name_the_first_ends_and_no_phantom_is_left(cloud: oodid
 def test_what_is_wrong_with_the_command_is_one_error_in_its_own_words() -> None:
     told = failed("--vehicles=2", "--attribute=model")
     assert told == "error bad_request: --attribute: 'model' is not NAME=VALUE, or NAME=VALUE|VALUE"
+
+
+def test_whoever_runs_no_modules_is_sent_none_and_says_so_when_asked(cloud: oodida.Fleet) -> None:
+    cloud.deploy("def custom_code(window): return 1", name="early")
+    asked = oodida.Assignment(
+        onboard=oodida.Onboard("custom", module="early", signals="VEHICLE_SPEED", samples=10),
+        offboard=oodida.Offboard("collect"),
+    )
+    with simulated(cloud.url, "--vehicles=2", "--prefix=plain-") as (process, _):
+        with pytest.raises(oodida.AssignmentFailed) as told:
+            cloud.submit(asked).result(timeout_s=20)
+        mine = {n: p for n, p in told.value.participation.items() if n.startswith("plain-")}
+        assert [p.status for p in mine.values()] == ["refused", "refused"]
+        assert all("has no sandbox" in p.reason for p in mine.values())
+        (module,) = [m for m in cloud.modules() if m.name == "early"]
+        assert not [name for name in module.states if name.startswith("plain-")]
+        end(process)
