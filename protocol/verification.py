@@ -225,10 +225,13 @@ def _judge(
         warning = f"not tried: the vehicles' values are of a form we do not know ({tried}). "
         return {"ok": True, "warning": warning + "Pass example=[...] to have it checked."}
     verdict = dict(certain[0] if certain else failures[0][0])
-    if guessed and not certain:
+    if guessed and side == "onboard":
+        verdict["reason"] += ". It was tried on a window of 100 numbers from 0 to 120"
         verdict["reason"] += (
-            ". If it needs a window of another form, pass example=...; "
+            ": if it needs one of another form, pass example=...; "
             "for NumPy arrays, environment='science'"
+            if not certain
+            else "; example=... gives it another"
         )
     return verdict
 

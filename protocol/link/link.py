@@ -83,7 +83,7 @@ class Link:
             where = f"{self.address.host}:{self.address.port}"
             raise LinkError(
                 f"the broker at {where} cannot be reached: {self._last_problem}. "
-                "Is it running, and is the address right?"
+                "Is it running (`oodida up` starts one here), and is the address right?"
             ) from None
         return self
 
@@ -160,21 +160,18 @@ class Link:
         return message
 
     async def _keep(self) -> None:
-        delay, told = BACKOFF_S[0], False
+        # Whoever waits for the first connection, and not for ever, is told by an error.
+        delay, told = BACKOFF_S[0], self._patience_s is not None
         while True:
             connection = Connection(self.address, self.client_id, self._inbox, self._windows)
             try:
                 await connection.open(self._session_expiry_s, self._will() if self._will else None)
                 await connection.subscribe(self._subscriptions)
-                self._connection = connection
                 self._up.set()
-                if told:
-                    log.warning(
-                        "connected to the broker at %s:%s again",
-                        self.address.host,
-                        self.address.port,
-                    )
-                delay, told = BACKOFF_S[0], False
+                if told and self._connection is not None:
+                    where = (self.address.host, self.address.port)
+                    log.warning("connected to the broker at %s:%s again", *where)
+                self._connection, delay, told = connection, BACKOFF_S[0], False
                 if self._on_up is not None:
                     await self._on_up()
                 # Shielded: our own end must not look like the connection's.
@@ -196,8 +193,8 @@ class Link:
                 return
             # Told once, however often it is tried; when there is one again, once more.
             level = logging.INFO if told else logging.WARNING
-            where = (self.address.host, self.address.port, self._last_problem)
-            log.log(level, "no connection to the broker at %s:%s: %s", *where)
+            what = (self.address.host, self.address.port, self._last_problem)
+            log.log(level, "no connection to the broker at %s:%s: %s", *what)
             told = True
             # Full jitter: a whole fleet reconnects at once after a broker's restart.
             await asyncio.sleep(random.uniform(delay / 2, delay))  # noqa: S311

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from oodida.cli.words import budget_from, halt_from, quorum_from
+from oodida.cli.show import alike
+from oodida.cli.words import assignment_from, budget_from, halt_from, quorum_from, select_from
 from protocol.account import Budget
 from protocol.errors import BadRequest
 
@@ -32,7 +33,7 @@ def test_a_budget_names_what_it_bounds() -> None:
 
 @pytest.mark.parametrize("word", ["many", "", "0x2", "1e"])
 def test_what_is_no_number_is_refused_with_what_would_be(word: str) -> None:
-    with pytest.raises(BadRequest, match=r"80%"):
+    with pytest.raises(BadRequest, match="80%"):
         quorum_from(word)
     with pytest.raises(BadRequest, match="never"):
         halt_from(word)
@@ -42,3 +43,32 @@ def test_what_is_no_number_is_refused_with_what_would_be(word: str) -> None:
 def test_a_budget_of_something_else_is_refused(word: str) -> None:
     with pytest.raises(BadRequest):
         budget_from(word)
+
+
+@pytest.mark.parametrize("word", ["150%", "1.5", "0", "-1", "0%", "nan", "-0.5"])
+def test_a_share_or_number_that_cannot_be_is_told_in_the_options_words(word: str) -> None:
+    with pytest.raises(BadRequest, match=r"^--quorum"):
+        quorum_from(word)
+
+
+@pytest.mark.parametrize("word", ["150%", "0", "-0.1", "nan", "inf"])
+def test_a_share_to_halt_at_is_above_none_and_at_most_all(word: str) -> None:
+    with pytest.raises(BadRequest, match=r"^--halt-on-failure"):
+        halt_from(word)
+
+
+def test_what_names_nothing_is_told_in_the_options_words() -> None:
+    with pytest.raises(BadRequest, match=r"^--ids names no vehicle"):
+        select_from(" , ", None, None, 0)
+    with pytest.raises(BadRequest, match=r"^--onboard 'custom:' names no module"):
+        assignment_from("custom:", "A", 1, "mean", None, None, rate_hz=None)
+    with pytest.raises(BadRequest, match=r"^--offboard 'custom:a/b' names no module"):
+        assignment_from("mean", "A", 1, "custom:a/b", None, None, rate_hz=None)
+
+
+def test_those_of_whom_the_same_is_told_are_told_together() -> None:
+    told = {f"car-{n}": "refused" for n in range(1, 7)} | {"van": "late", "bus": "late"}
+    assert list(alike(told)) == [
+        ("car-1, car-2, car-3, car-4, ... (6)", "refused"),
+        ("van, bus", "late"),
+    ]

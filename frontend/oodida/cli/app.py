@@ -51,7 +51,9 @@ def up(
         list[str] | None,
         typer.Option(help="NAME=RECORDING.csv, or NAME for a simulated driver; several times."),
     ] = None,
-    port: Annotated[int, typer.Option(help="Where the broker listens on loopback.")] = 1883,
+    port: Annotated[
+        int, typer.Option(min=1, max=65_535, help="Where the broker listens on loopback.")
+    ] = 1883,
     rate_hz: Annotated[
         float | None, typer.Option(help="Samples a second. Default: without waiting.")
     ] = None,

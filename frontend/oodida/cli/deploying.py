@@ -83,11 +83,11 @@ def deploy(  # noqa: PLR0917 - options, all of them by name
             show.as_json(show.deployment(made))
             return
         title = f"{made.name}, generation {made.generation}, {made.digest[:12]}"
-        rows = [
-            [edge, f"{state}: {made.reasons[edge]}" if edge in made.reasons else state]
+        told = {
+            edge: f"{state}: {made.reasons[edge]}" if edge in made.reasons else state
             for edge, state in made.states.items()
-        ]
-        show.table(title, ["where", "state"], rows)
+        }
+        show.table(title, ["where", "state"], list(show.alike(told)))
         show.note(made.warning)
         if len(made.environment) == 64:
             show.out.print(f"environment {made.environment[:12]}")

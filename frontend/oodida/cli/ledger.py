@@ -44,11 +44,10 @@ def _of_vehicle(run: Run, vehicle: str, iteration: int | None, *, as_json: bool)
         found = run.participation(iteration).get(vehicle)
         history = [(iteration, found)] if found is not None else ()
     if not history:
-        where = "the newest iteration" if iteration is None else f"iteration {iteration}"
-        raise BadRequest(
-            f"{vehicle!r:.80} was not selected in {where} of the assignment {run.id}, "
-            "or none is closed yet"
-        )
+        where = "any iteration" if iteration is None else f"iteration {iteration}"
+        if iteration is None and not run.participation():
+            raise BadRequest(f"no iteration of the assignment {run.id} is closed yet")
+        raise BadRequest(f"{vehicle!r:.80} was not selected in {where} of the assignment {run.id}")
     if as_json:
         for number, p in history:
             show.as_json({"iteration": number, "vehicle": vehicle, **show.plain(p)})

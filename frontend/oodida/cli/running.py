@@ -117,19 +117,18 @@ def _list(fleet: Fleet, *, as_json: bool) -> None:
     if as_json:
         show.as_json(found)
         return
-    columns = ["id", "state", "iteration", "on-board", "off-board", "started"]
+    columns = ["id", "state", "iteration", "on-board, off-board", "started"]
     rows = [
         [
             a.id,
             a.state.value,
             f"{a.iteration} of {a.iterations}",
-            a.onboard,
-            a.offboard,
-            a.started[:16].replace("T", " "),
+            f"{a.onboard}, {a.offboard}",
+            a.started[5:16].replace("T", " "),
         ]
         for a in found[:LISTED]
     ]
-    show.table(f"Assignments of {fleet.user}, in UTC", columns, rows)
+    show.table(f"Assignments of {fleet.user}, in UTC", columns, rows, whole=3)
     if len(found) > LISTED:
         show.out.print(f"  and {len(found) - LISTED} older ones; --json lists more")
 
@@ -200,5 +199,11 @@ def cancel(
 ) -> None:
     """End an assignment. No harm if it has ended."""
     with show.errors(json_wanted=as_json), connect(url, user) as fleet:
-        fleet.cancel(id_)
-        show.as_json({"cancelled": id_}) if as_json else show.out.print(f"{id_} is ended")
+        run_ = fleet.run(id_)
+        if run_.ended:
+            how = {"ended": id_, "state": run_.state.value}
+            said = f"{id_} had ended before: it is {run_.state.value}"
+            show.as_json(how) if as_json else show.out.print(said)
+            return
+        run_.cancel()
+        show.as_json({"cancelled": id_}) if as_json else show.out.print(f"{id_} is cancelled")

@@ -12,7 +12,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import typer
@@ -33,6 +33,8 @@ err: Final = Console(stderr=True, highlight=False)
 #: C0 and C1 control characters, and those that turn the direction of text.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _LONGEST: Final = 120
+#: How many are named of whom the same is told.
+NAMED: Final = 4
 
 
 def text(value: Any, longest: int = _LONGEST) -> Text:
@@ -122,8 +124,18 @@ def error_of(error: OodidaError, *, json_wanted: bool) -> None:
         Text.assemble(("error ", "bold red"), (error.code, "red"), ": ", text(error.message, 2000))
     )
     if isinstance(error, AssignmentFailed) and len(error.participation) > 3:
-        for vehicle, why in error.participation.items():
-            err.print(Text("  ") + text(f"{vehicle}: {said(why)}", 500))
+        for names, what in alike({v: said(why) for v, why in error.participation.items()}):
+            err.print(Text("  ") + text(f"{names}: {what}", 500))
+
+
+def alike(told: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Those of whom the same is told, together: (their names, or how many they are; what it is)."""
+    names: dict[str, list[str]] = {}
+    for name, what in told.items():
+        names.setdefault(what, []).append(name)
+    for what, those in names.items():
+        some = ", ".join(those[:NAMED])
+        yield f"{some}, ... ({len(those)})" if len(those) > NAMED else some, what
 
 
 def busy(*, as_json: bool) -> Status:
@@ -191,8 +203,8 @@ def iteration_line(made: Iteration) -> Text:
         text("removed: it is older than what the cloud keeps" if made.removed else made.value, 60),
         (f"   {included} of {len(made.participation)} vehicles   code {code}", "dim"),
     )
-    for vehicle, why in made.participation.items():
-        if why.status != "included":
-            line.append("\n      ")
-            line.append_text(text(f"{vehicle}: {said(why)}", 300))
+    out_ = {v: said(why) for v, why in made.participation.items() if why.status != "included"}
+    for names, what in alike(out_):
+        line.append("\n      ")
+        line.append_text(text(f"{names}: {what}", 300))
     return line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from oodida.environment import Environment
 from protocol.account import Budget
 from protocol.assignment import CUSTOM, Assignment, Offboard, Onboard, Select, explain
 from protocol.errors import BadRequest
+from protocol.topics import is_name
 
 
 def vehicles_from(words: list[str]) -> dict[str, str | None]:
@@ -30,7 +32,10 @@ def select_from(ids: str | None, where: list[str] | None, sample: int | None, se
     if ids is not None:
         if where or sample is not None:
             raise BadRequest("--ids goes with neither --where nor --sample")
-        return Select.ids(word.strip() for word in ids.split(",") if word.strip())
+        names = [word.strip() for word in ids.split(",") if word.strip()]
+        if not names:
+            raise BadRequest("--ids names no vehicle: car-1, or car-1,car-2")
+        return Select.ids(names)
     attributes = dict(_pair(word) for word in where or [])
     if sample is not None:
         return Select(size=sample, seed=seed, attributes=attributes)
@@ -62,26 +67,30 @@ def quorum_from(word: str | None) -> int | float | None:
     """A number such as ``20``, or a share such as ``0.8`` or ``80%``."""
     if word is None:
         return None
-    try:
-        if word.endswith("%"):
-            return float(word[:-1]) / 100
-        return float(word) if "." in word else int(word)
-    except ValueError:
-        raise BadRequest(
-            f"--quorum {word!r:.60}: a number such as 20, or a share such as 0.8 or 80%"
-        ) from None
+    share = word.endswith("%") or "." in word
+    with contextlib.suppress(ValueError):
+        wanted = _share(word) if share else int(word)
+        if wanted > 0 and (not share or wanted <= 1):
+            return wanted
+    raise BadRequest(
+        f"--quorum {word!r:.60}: a number such as 20, or a share such as 0.8 or 80%, at most 100%"
+    )
 
 
 def halt_from(word: str) -> float | None:
     """A share such as ``0.3`` or ``30%``, or ``never``."""
     if word == "never":
         return None
-    try:
-        return float(word[:-1]) / 100 if word.endswith("%") else float(word)
-    except ValueError:
-        raise BadRequest(
-            f"--halt-on-failure {word!r:.60}: a share such as 0.3 or 30%, or never"
-        ) from None
+    with contextlib.suppress(ValueError):
+        if 0 < (share := _share(word)) <= 1:
+            return share
+    raise BadRequest(
+        f"--halt-on-failure {word!r:.60}: a share such as 0.3 or 30%, at most 100%, or never"
+    )
+
+
+def _share(word: str) -> float:
+    return float(word[:-1]) / 100 if word.endswith("%") else float(word)
 
 
 def budget_from(word: str | None) -> Budget | None:
@@ -137,8 +146,8 @@ def assignment_from(
 ) -> Assignment:
     """An assignment; BadRequest for what is none."""
     names = [word.strip() for word in signals.split(",") if word.strip()]
-    method, module = _task(onboard)
-    off_method, off_module = _task(offboard)
+    method, module = _task("--onboard", onboard)
+    off_method, off_module = _task("--offboard", offboard)
     return Assignment(
         onboard=Onboard(
             method,
@@ -157,7 +166,9 @@ def assignment_from(
     )
 
 
-def _task(word: str) -> tuple[str, str | None]:
+def _task(option: str, word: str) -> tuple[str, str | None]:
     """``custom:NAME`` or a method's name."""
     method, colon, module = word.partition(":")
+    if method == CUSTOM and not is_name(module):
+        raise BadRequest(f"{option} {word!r:.80} names no module: {CUSTOM}:NAME, as it is deployed")
     return (CUSTOM, module) if colon and method == CUSTOM else (word, None)
