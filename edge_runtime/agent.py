@@ -115,7 +115,7 @@ class Agent:
         self._own_journal = Journal(settings.folder / JOURNAL) if journal is None else None
         shared = journal if journal is not None else self._own_journal
         assert shared is not None  # noqa: S101 - one of the two is there
-        self._journal = shared.of(f"{settings.role}-{settings.name}")
+        self._journal = EdgeJournal(shared, f"{settings.role}-{settings.name}")
         reports = topics.reports(settings.role, settings.name)
         self._reporter = Reporter(reports, self._journal, settings.outbox)
         self._installer = Installer(

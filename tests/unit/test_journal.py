@@ -116,7 +116,7 @@ def test_wherever_the_log_is_cut_off_the_state_is_one_that_was(
 ) -> None:
     folder = tmp_path / os.urandom(8).hex()
     journal = Journal(folder / "journal.db")
-    view = journal.of("car")
+    view = EdgeJournal(journal, "car")
 
     async def scenario() -> list[State]:
         states = [state(view)]
@@ -129,9 +129,9 @@ def test_wherever_the_log_is_cut_off_the_state_is_one_that_was(
     whole = after_power_cut(folder / "whole", journal)
     part = after_power_cut(folder / "part", journal, cut)
     try:
-        assert state(whole.of("car")) == states[-1]
-        assert state(part.of("car")) in states
-        consistent(part.of("car"))
+        assert state(EdgeJournal(whole, "car")) == states[-1]
+        assert state(EdgeJournal(part, "car")) in states
+        consistent(EdgeJournal(part, "car"))
     finally:
         for each in (whole, part, journal):
             each.close()
@@ -143,7 +143,7 @@ def test_a_vehicle_sees_nothing_of_what_another_writes_into_the_same_file(
     tmp_path: Path, writes: list[Write]
 ) -> None:
     journal = Journal(tmp_path / os.urandom(8).hex() / "journal.db")
-    one, other = journal.of("vehicles-one"), journal.of("vehicles-other")
+    one, other = EdgeJournal(journal, "vehicles-one"), EdgeJournal(journal, "vehicles-other")
 
     async def scenario() -> None:
         await one.accept(order("a"))
@@ -158,7 +158,7 @@ def test_a_vehicle_sees_nothing_of_what_another_writes_into_the_same_file(
 
 
 def test_what_was_accepted_once_is_known_when_it_is_done_with(journal: Journal) -> None:
-    view = journal.of("car")
+    view = EdgeJournal(journal, "car")
 
     async def scenario() -> None:
         await view.accept(order("a"))
@@ -174,7 +174,7 @@ def test_what_was_accepted_once_is_known_when_it_is_done_with(journal: Journal) 
 
 def test_many_writers_share_a_commit_and_each_hears_of_its_own(journal: Journal) -> None:
     async def scenario() -> None:
-        views = [journal.of(f"car-{i}") for i in range(300)]
+        views = [EdgeJournal(journal, f"car-{i}") for i in range(300)]
         await asyncio.gather(*(view.accept(order("a")) for view in views))
         assert all(view.has_seen("a", 1) for view in views)
 
@@ -183,7 +183,7 @@ def test_many_writers_share_a_commit_and_each_hears_of_its_own(journal: Journal)
 
 def test_one_write_that_cannot_be_done_does_not_take_the_others_along(journal: Journal) -> None:
     async def scenario() -> list[object]:
-        good, bad = journal.of("good"), journal.of("bad")
+        good, bad = EdgeJournal(journal, "good"), EdgeJournal(journal, "bad")
         huge = order("a", attempt=2**70)  # more than a column holds
         waiting = (good.accept(order("a")), bad.accept(huge), good.accept(order("b")))
         return list(await asyncio.gather(*waiting, return_exceptions=True))
@@ -191,11 +191,11 @@ def test_one_write_that_cannot_be_done_does_not_take_the_others_along(journal: J
     one, two, three = asyncio.run(scenario())
     assert (one, three) == (None, None)
     assert isinstance(two, JournalFull)
-    assert [stored.task for stored in journal.of("good").orders()] == ["a", "b"]
+    assert [stored.task for stored in EdgeJournal(journal, "good").orders()] == ["a", "b"]
 
 
 def test_what_was_asked_for_is_written_though_the_caller_gives_up(journal: Journal) -> None:
-    view = journal.of("car")
+    view = EdgeJournal(journal, "car")
 
     async def scenario() -> None:
         asking = asyncio.create_task(view.accept(order("a")))
@@ -220,7 +220,7 @@ def later_release(path: Path) -> None:
 
 def torn(path: Path) -> None:
     kept = Journal(path)
-    asyncio.run(kept.of("car").report(StoredReport("r", 0, 1.0, bytes(50_000), "")))
+    asyncio.run(EdgeJournal(kept, "car").report(StoredReport("r", 0, 1.0, bytes(50_000), "")))
     kept.close()
     with path.open("r+b") as file:
         file.seek(4096)
@@ -235,12 +235,12 @@ def test_what_cannot_be_read_is_put_aside_and_never_stops_the_vehicle(
     assert callable(spoil)
     spoil(path)
     journal = Journal(path)
-    assert journal.of("car").orders() == []
-    asyncio.run(journal.of("car").accept(order("a")))
+    assert EdgeJournal(journal, "car").orders() == []
+    asyncio.run(EdgeJournal(journal, "car").accept(order("a")))
     journal.close()
     assert len(list(tmp_path.glob("journal.aside-*[0-9]"))) == 1
     again = Journal(path)
-    assert [stored.task for stored in again.of("car").orders()] == ["a"]
+    assert [stored.task for stored in EdgeJournal(again, "car").orders()] == ["a"]
     again.close()
 
 
@@ -249,7 +249,7 @@ def test_of_journals_put_aside_the_newest_two_are_kept(tmp_path: Path) -> None:
     for _ in range(4):
         garbage(path)
         journal = Journal(path)
-        assert journal.of("car").orders() == []
+        assert EdgeJournal(journal, "car").orders() == []
         journal.close()
         path.unlink()
     assert len(list(tmp_path.glob("journal.aside-*[0-9]"))) == 2
@@ -257,7 +257,7 @@ def test_of_journals_put_aside_the_newest_two_are_kept(tmp_path: Path) -> None:
 
 def test_a_journal_that_is_damaged_while_it_is_used_is_replaced(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.db")
-    view = journal.of("car")
+    view = EdgeJournal(journal, "car")
 
     async def scenario() -> None:
         for i in range(50):
@@ -283,7 +283,7 @@ def test_a_journal_that_is_damaged_while_it_is_used_is_replaced(tmp_path: Path) 
 
 
 def test_a_receipt_that_the_disk_did_not_take_is_written_when_it_does(journal: Journal) -> None:
-    view = journal.of("car")
+    view = EdgeJournal(journal, "car")
     asyncio.run(view.report(report("r")))
     assert journal._writer is not None
     journal._writer.execute("PRAGMA busy_timeout=0")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edge_runtime import reporter as outbox
 from edge_runtime.clock import Stamp
-from edge_runtime.journal import Journal, StoredOrder
+from edge_runtime.journal import EdgeJournal, Journal, StoredOrder
 from edge_runtime.reporter import MODULE, PROGRESS, RESULT, Bounds, Ended, Reporter, excess
 from protocol import messages
 from protocol.account import Usage
@@ -106,13 +106,13 @@ def test_results_go_out_before_states_of_modules_in_this_life_and_the_next(tmp_p
     journal = Journal(tmp_path / "journal.db")
 
     async def one_life() -> list[str]:
-        reporter = Reporter("topic", journal.of("car"))
+        reporter = Reporter("topic", EdgeJournal(journal, "car"))
         await reporter.report("module", module_report("module"))
         await reporter.report("result", task_report("result"))
         return await sent_by(reporter, 2)
 
     async def the_next() -> list[str]:
-        reporter = Reporter("topic", journal.of("car"))
+        reporter = Reporter("topic", EdgeJournal(journal, "car"))
         reporter.load()
         return await sent_by(reporter, 2)
 
@@ -125,7 +125,7 @@ def test_what_is_dropped_is_out_of_the_journal_too(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.db")
 
     async def scenario() -> None:
-        reporter = Reporter("topic", journal.of("car"), Bounds(size=12_000))
+        reporter = Reporter("topic", EdgeJournal(journal, "car"), Bounds(size=12_000))
         for i in range(4):
             await reporter.report(f"r{i}", task_report(f"r{i}", "x" * 5000))
         assert reporter.unsent == 2
@@ -133,7 +133,7 @@ def test_what_is_dropped_is_out_of_the_journal_too(tmp_path: Path) -> None:
     asyncio.run(scenario())
     journal.close()
     again = Journal(tmp_path / "journal.db")
-    assert [report.id for report, _ in again.of("car").reports()] == ["r2", "r3"]
+    assert [report.id for report, _ in EdgeJournal(again, "car").reports()] == ["r2", "r3"]
     again.close()
 
 
@@ -144,7 +144,7 @@ def test_more_waits_on_the_disk_than_is_held_in_memory(
     journal = Journal(tmp_path / "journal.db")
 
     async def scenario() -> list[str]:
-        reporter = Reporter("topic", journal.of("car"))
+        reporter = Reporter("topic", EdgeJournal(journal, "car"))
         for i in range(20):
             await reporter.report(f"r{i}", task_report(f"r{i}", "x" * 5000))
         assert reporter._held <= 10_000
@@ -159,7 +159,7 @@ def test_what_the_disk_did_not_take_is_written_down_later_with_the_end_of_its_ta
 ) -> None:
     monkeypatch.setattr(outbox, "KEEP_AGAIN_S", 0.01)
     journal = Journal(tmp_path / "journal.db")
-    view = journal.of("car")
+    view = EdgeJournal(journal, "car")
 
     async def scenario() -> None:
         await view.accept(StoredOrder("t", 1, "x", b"", "", Stamp("boot", 1.0, 1.0)))

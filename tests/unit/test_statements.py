@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime import journal, statements
-from edge_runtime.statements import MANY, ROWS, Statement, joined, of_rows
+from edge_runtime.journal import schema, statements
+from edge_runtime.journal.statements import MANY, ROWS, Statement, joined, of_rows
 
 TABLES = ("orders", "samples", "reports", "seen", "accounts")
 SMALL = st.sampled_from(["a", "b", "c"])
@@ -29,7 +29,7 @@ STATEMENTS: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
 
 def store() -> sqlite3.Connection:
     made = sqlite3.connect(":memory:", isolation_level=None)
-    made.executescript(journal._SCHEMA)
+    made.executescript(schema.SCHEMA)
     return made
 
 

@@ -82,7 +82,7 @@ def live(path: Path, drive: Drive, order: OnboardOrder, left_s: float = 1000.0) 
     journal = Journal(path)
 
     async def scenario() -> Window:
-        view = journal.of("car")
+        view = EdgeJournal(journal, "car")
         if not view.has_seen("t", 1):
             await accept(view)
         return await collect(drive, view, drive.clock, order, left_s)
