@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any, Final
 
 from edge_runtime.admission import Rules
-from edge_runtime.agent import JOURNAL, Agent, Settings
+from edge_runtime.agent import JOURNAL, Agent
 from edge_runtime.clock import Clock
 from edge_runtime.environments.port import NoEnvironments
 from edge_runtime.journal import Journal
 from edge_runtime.sandbox import InProcess
+from edge_runtime.settings import Settings
 from edge_runtime.signals import open_source
 from edge_runtime.simulate.plan import Plan
 from protocol import topics

@@ -13,12 +13,13 @@ from typing import Any, Self, cast
 import pytest
 
 from edge_runtime import agent as agents
-from edge_runtime.agent import Agent, Settings
+from edge_runtime.agent import Agent
 from edge_runtime.environments.keeper import Keeper
 from edge_runtime.environments.port import NoEnvironments
 from edge_runtime.journal import EdgeJournal, JournalFull
 from edge_runtime.modules import ModuleStore
 from edge_runtime.sandbox import InProcess, Sandbox
+from edge_runtime.settings import Settings
 from edge_runtime.signals import SimulatedDriver
 from protocol import messages, topics
 from protocol.lifecycle import TaskState

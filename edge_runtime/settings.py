@@ -1,0 +1,41 @@
+"""Who an edge runtime is, and what holds for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from edge_runtime.admission import Rules
+from edge_runtime.reporter import Bounds
+from protocol.assignment import Attribute
+from protocol.topics import Role
+
+#: A vehicle's orders wait at the broker while it is away. A worker's must not: a member of a share
+#: that is away with a living session keeps its part of the messages from the other members.
+SESSION_EXPIRY_S: Final = {"vehicles": 24 * 3600, "workers": 0}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Who an edge runtime is.
+
+    ``calls``: containers at a time; ``rules``: what holds here; ``session_expiry_s``: for how long
+    the broker keeps messages for it while it is away, None for what its role needs.
+    """
+
+    url: str
+    name: str
+    role: Role
+    folder: Path
+    attributes: dict[str, Attribute] = field(default_factory=dict)
+    rules: Rules = field(default_factory=Rules.shipped)
+    calls: int = 4
+    session_expiry_s: int | None = None
+    outbox: Bounds = field(default_factory=Bounds)
+
+    @property
+    def kept_s(self) -> int:
+        """For how long the broker keeps messages for it while it is away, in seconds."""
+        asked = self.session_expiry_s
+        return SESSION_EXPIRY_S[self.role] if asked is None else asked
