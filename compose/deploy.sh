@@ -46,7 +46,7 @@ prepare() {
     local images=(edge sandbox-minimal sandbox-science)
     [ "$what" = vehicle ] || images+=(broker postgres registry orchestrator)
     mkdir -p "$OODIDA_RUN"
-    "$python" -m images.build --env "$OODIDA_RUN/$what.env.new" "${images[@]}"
+    "$python" -m images.build --env "$OODIDA_RUN/$what.env.new" "${images[@]}" >/dev/null
     # By its group a container may use the socket, and by nothing else.
     echo "OODIDA_ENGINE_GROUP=$(stat -L -c %g "$OODIDA_ENGINE_SOCKET")" >>"$OODIDA_RUN/$what.env.new"
     mv "$OODIDA_RUN/$what.env.new" "$OODIDA_RUN/$what.env"
@@ -64,14 +64,16 @@ compose() {
 # What can be known to be wrong before anything is built or started.
 check_vehicle() {
     local try="OODIDA_VEHICLE=car-1 OODIDA_BROKER_URL=mqtt://broker.example:1883 make vehicle-up"
-    local name=${OODIDA_VEHICLE:-}
-    [ -n "$name" ] || fail "OODIDA_VEHICLE is not set: the vehicle's name. For example:" "    $try"
+    local name=${OODIDA_VEHICLE:-} url=${OODIDA_BROKER_URL:-} starts=
+    [ "$verb" != up ] && [ "$verb" != check ] || starts=yes
+    local -a missing=()
+    [ -n "$name" ] || missing+=("OODIDA_VEHICLE is not set: the vehicle's name.")
+    [ -n "$url" ] || [ -z "$starts" ] ||
+        missing+=("OODIDA_BROKER_URL is not set: where the vehicle finds its cloud.")
+    [ ${#missing[@]} = 0 ] || fail "${missing[@]}" "For example:" "    $try"
     [[ $name =~ ^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$ ]] || fail \
         "OODIDA_VEHICLE='$name' is no name: letters and digits, and . _ - after the first, at most 64."
-    [ "$verb" = up ] || [ "$verb" = check ] || return 0
-    local url=${OODIDA_BROKER_URL:-}
-    [ -n "$url" ] ||
-        fail "OODIDA_BROKER_URL is not set: where the vehicle finds its cloud. For example:" "    $try"
+    [ -n "$starts" ] || return 0
     [[ $url =~ ^mqtt://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?/?$ ]] ||
         fail "OODIDA_BROKER_URL='$url' is no mqtt://host:port."
     local network=${OODIDA_NETWORK:-bridge}
@@ -90,10 +92,11 @@ check_network() {
         fail "there is no network '$OODIDA_NETWORK'. 'docker network ls' lists those that there are."
 }
 
-# A name of Compose has no capital letters and no dots. Two vehicles must not get one and the same.
+# A name of Compose has no capital letters and no dots. Two vehicles must not get one and the same,
+# and none that of the cloud.
 name_project() {
     local name=$OODIDA_VEHICLE
-    [[ $name =~ ^[a-z0-9][a-z0-9_-]*$ ]] || name=_$(printf %s "$name" | sha256sum | cut -c1-16)
+    [[ $name =~ ^[a-z0-9][a-z0-9_-]*$ && $name != cloud ]] || name=_$(printf %s "$name" | sha256sum | cut -c1-16)
     export OODIDA_PROJECT=oodida-$name
 }
 
@@ -105,11 +108,23 @@ volumes() {
     docker volume ls --quiet --filter "label=com.docker.compose.project=$(project)"
 }
 
+# Compose may say so when the time is over just as well, so it is looked at.
+healthy() {
+    local -a services=()
+    for word in "$@"; do
+        [[ $word == -* ]] || services+=("$word")
+    done
+    local states
+    states=$(compose ps --all --format '{{.State}} {{.Health}}' "${services[@]}" | sort -u)
+    [ "$states" = "running healthy" ]
+}
+
 start() {
     local before kept
     before=$(compose ps --all --quiet) kept=$(volumes)
     say "starting the $what, and waiting until it is healthy"
-    compose --progress quiet up --detach --wait --wait-timeout "$wait_s" --remove-orphans "$@" && return
+    compose --progress quiet up --detach --wait --wait-timeout "$wait_s" --remove-orphans "$@" &&
+        healthy "$@" && return
     compose ps --all >&2
     compose logs --no-log-prefix --tail 8 ${1:+"$@"} >&2 || true
     if [ -n "$before" ]; then

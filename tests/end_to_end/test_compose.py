@@ -114,7 +114,7 @@ def assignment() -> oodida.Assignment:
 def test_a_cloud_and_a_vehicle_that_lose_an_orchestrator_and_a_worker(
     deploy: Deploy, port: int, tmp_path: Path
 ) -> None:
-    assert f"mqtt://127.0.0.1:{port}" in deploy("up", "cloud")
+    assert f"oodida vehicles --url mqtt://127.0.0.1:{port}" in deploy("up", "cloud")
     deploy("up", "vehicle")
     client = docker.from_env()
     with oodida.connect(f"mqtt://127.0.0.1:{port}", user="ada") as fleet:
@@ -149,6 +149,7 @@ def test_a_cloud_and_a_vehicle_that_lose_an_orchestrator_and_a_worker(
     ("wrong", "told"),
     [
         ({"OODIDA_VEHICLE": ""}, "OODIDA_VEHICLE is not set"),
+        ({"OODIDA_VEHICLE": "", "OODIDA_BROKER_URL": ""}, "OODIDA_BROKER_URL is not set"),
         ({"OODIDA_VEHICLE": "car 1"}, "is no name"),
         ({"OODIDA_BROKER_URL": ""}, "OODIDA_BROKER_URL is not set"),
         ({"OODIDA_BROKER_URL": "broker:1883"}, "is no mqtt://host:port"),
@@ -175,7 +176,7 @@ def test_a_vehicle_that_finds_no_cloud_is_removed_again_with_its_last_words(depl
 
 def test_vehicles_of_different_names_are_different_projects(deploy: Deploy) -> None:
     # What Compose would call them itself has no capital letters and no dots.
-    names = ["car-1", "Car-1", "car.1", "car_1", "CAR-1"]
+    names = ["car-1", "Car-1", "car.1", "car_1", "CAR-1", "cloud"]
     told = [
         deploy("run", "vehicle", "config", OODIDA_VEHICLE=name, COMPOSE_PROJECT_NAME="")
         for name in names
@@ -183,3 +184,4 @@ def test_vehicles_of_different_names_are_different_projects(deploy: Deploy) -> N
     projects = {line for text in told for line in text.splitlines() if line.startswith("name:")}
     assert len(projects) == len(names)
     assert "name: oodida-car-1" in projects
+    assert "name: oodida-cloud" not in projects
