@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -77,3 +80,23 @@ def test_whoever_waits_is_told_when_the_cloud_is_away_and_when_it_is_back(
             assert "no connection to the broker" in caplog.text
         assert run.result(timeout_s=120) is not None  # it went on, and so can whoever asks again
     assert "connected to the broker" in caplog.text
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_the_command_tells_that_the_broker_is_away_and_is_back(
+    fleet: oodida.Fleet, more: list[str]
+) -> None:
+    words = ["run", "--samples", "20", "--rate-hz", "4", "--iterations", "3", "--deadline", "120"]
+    with subprocess.Popen(
+        [sys.executable, "-c", "from oodida.cli import main; main()", *words, *more],
+        env={**os.environ, "OODIDA_URL": fleet.url, "OODIDA_USER": "eve", "COLUMNS": "200"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as command:  # fmt: skip
+        assert command.stdout is not None
+        assert command.stderr is not None
+        first = command.stdout.readline()
+        with broker_away(fleet):
+            assert any("no connection to the broker" in line for line in command.stderr)
+        assert any("connected to the broker" in line for line in command.stderr)
+        assert len([first, *command.stdout]) == 3, "an iteration a line"
+    assert command.returncode == 0

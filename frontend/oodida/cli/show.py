@@ -140,10 +140,7 @@ def alike(told: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 def busy(*, as_json: bool) -> Status:
     """A line that says what is being done, for people; use it as a context manager."""
-    status = err.status("")
-    if as_json:
-        err.quiet = True
-    return status
+    return Console(stderr=True, quiet=True).status("") if as_json else err.status("")
 
 
 class Notes(logging.Handler):
