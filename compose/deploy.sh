@@ -143,8 +143,9 @@ up_said() {
     fi
     local url=mqtt://${OODIDA_BIND:-127.0.0.1}:${OODIDA_BROKER_PORT:-1883}
     say "the cloud is up: $url" \
-        "    oodida vehicles --broker $url    who is there" \
-        "    make down                        ends it"
+        "    .venv/bin/oodida vehicles --url $url    who is there" \
+        "    compose/deploy.sh run cloud ps    how each part is; '... logs' what it says" \
+        "    make down    ends it"
 }
 
 # A runtime that was killed removes its modules' containers when it starts again, which it will not.

@@ -16,6 +16,7 @@ from protocol.module import Digest, Name
 from protocol.topics import is_name
 
 CUSTOM = "custom"
+MAX_ITERATIONS = 1_000_000
 Consistency = Literal["majority", "newest", "pinned", "any"]
 Isolation = Literal["call", "assignment"]
 #: Whether a window that was interrupted, by ignition off or a restart, may be computed over.
@@ -62,7 +63,11 @@ class _Spec(BaseModel):
         try:
             super().__init__(**data)
         except ValidationError as error:
-            raise BadRequest(f"{type(self).__name__}: {explain(error)}") from None
+            name, first = type(self).__name__, error.errors()[0]
+            field = next(iter(first["loc"]), "")
+            about = {"field": f"{name}.{field}", "given": _shown(first["input"])}
+            known = field in type(self).model_fields
+            raise BadRequest(f"{name}: {explain(error)}", **(about if known else {})) from None
 
 
 class Candidate(Protocol):
@@ -245,7 +250,7 @@ class Assignment(_Spec):
     vehicles: Select = Field(default_factory=Select.all)
     onboard: Onboard
     offboard: Offboard
-    iterations: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 1
+    iterations: Annotated[int, Field(ge=1, le=MAX_ITERATIONS, strict=True)] = 1
     consistency: Consistency = "majority"
     digest: Digest | None = None
     deadline_s: Annotated[float, Field(ge=0.1, le=7 * 86_400, allow_inf_nan=False)] = 30.0

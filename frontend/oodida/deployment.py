@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from oodida.alike import alike
 from oodida.connection import REQUEST_S, Connection
 from protocol.errors import DeploymentTimeout, LinkError, ModuleRefused, from_code
 from protocol.lifecycle import DeploymentState
@@ -16,6 +17,8 @@ from protocol.module import Side
 
 #: Events tell of changes at once; this often the state is asked for all the same.
 POLL_S: Final = 3.0
+#: How many different reasons an error names.
+REASONS: Final = 3
 #: The states before the cloud has decided, in their order, and what it has not done yet in each.
 _UNDECIDED: Final = {
     DeploymentState.BUILDING: "built the environment of",
@@ -132,10 +135,11 @@ class Deployment:
             )
         asked = [s for s in self.states.values() if s in ("ready", "refused", "pending")]
         if asked and all(s == "refused" for s in asked):
-            edge, reason = next(
-                (e, s.reason) for e, s in self._event.states.items() if s.state == "refused"
-            )
-            raise ModuleRefused(f"{self.name} was refused by {edge}: {reason}", reason=reason)
+            refused = {e: s.reason for e, s in self._event.states.items() if s.state == "refused"}
+            why = list(alike(refused))
+            by = "; by ".join(f"{who}: {reason}" for who, reason in why[:REASONS])
+            more = "; ..." if why[REASONS:] else ""
+            raise ModuleRefused(f"{self.name} was refused by {by}{more}", reason=why[0][1])
         return self
 
     def _settled(self) -> bool:

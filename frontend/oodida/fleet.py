@@ -20,7 +20,7 @@ from oodida.silence import PATIENCE_S
 from oodida.source import environment_for, read
 from oodida.trial import TRIER
 from protocol import values
-from protocol.assignment import Assignment, Select, explain
+from protocol.assignment import MAX_ITERATIONS, Assignment, Select, explain
 from protocol.environment import Reason
 from protocol.errors import (
     BadLimits,
@@ -30,13 +30,16 @@ from protocol.errors import (
     OodidaError,
     UnknownEnvironment,
 )
+from protocol.lifecycle import AssignmentState
 from protocol.limits import DEFAULT, LimitsAsked
 from protocol.messages import (
     AssignmentInfo,
     Cancel,
     Deploy,
     DeploymentEvent,
+    EndEvent,
     EnvironmentInfo,
+    History,
     ListAssignments,
     ListEnvironments,
     ListModules,
@@ -247,11 +250,16 @@ class Fleet:
             raise BadRequest(f"{id_!r:.80} is no assignment's id")
         self._connection.ask(Resume(user_id=self.user, assignment=id_))
 
-    def cancel(self, id_: str) -> None:
-        """End an assignment. No harm if it has ended."""
+    def cancel(self, id_: str) -> AssignmentState:
+        """End an assignment: the state that it ended in, another one if it had ended before."""
         if not is_name(id_):
             raise BadRequest(f"{id_!r:.80} is no assignment's id")
         self._connection.ask(Cancel(user_id=self.user, assignment=id_))
+        # After the last iteration there can be, only the end is told.
+        asked = History(user_id=self.user, assignment=id_, after=MAX_ITERATIONS)
+        told = self._connection.ask(asked).history or []
+        ends = [event.state for event in told if isinstance(event, EndEvent)]
+        return ends[-1] if ends else AssignmentState.CANCELLED
 
 
 def connect(

@@ -30,6 +30,7 @@ from protocol.topics import is_name
 
 START_S: Final = 60.0
 STOP_S: Final = 15.0
+MAX_PORT: Final = 65_535
 #: Whose service a container is: "pid:start time" of the process that started it.
 OWNER_LABEL: Final = "io.oodida.local"
 Progress = Callable[[str], None]
@@ -73,6 +74,8 @@ def local(
     if not isinstance(limits, Mapping | None):
         raise BadLimits(f'limits is a dict such as {{"time_s": 5}}, not {type(limits).__name__}')
     Profiles.read().with_maximum(dict(limits or {}))
+    if not 0 <= port <= MAX_PORT:
+        raise BadRequest(f"port {port}: a port is 1 to {MAX_PORT}, or 0 for any free one")
     if wheel_folder is not None and not Path(wheel_folder).is_dir():
         raise BadRequest(f"wheel_folder: there is no folder {wheel_folder}")
     with contextlib.ExitStack() as stack:

@@ -20,9 +20,11 @@ COMMANDS = (
 )  # fmt: skip
 
 
-def oodida_(*words: str, user: str = "", url: str = "", status: int = 0) -> tuple[str, str]:
+def oodida_(
+    *words: str, user: str = "", url: str = "", status: int = 0, columns: int = 200
+) -> tuple[str, str]:
     """Run the command; (standard output, standard error)."""
-    environ = {**os.environ, "OODIDA_URL": url, "OODIDA_USER": user, "COLUMNS": "200"}
+    environ = {**os.environ, "OODIDA_URL": url, "OODIDA_USER": user, "COLUMNS": str(columns)}
     program = "from oodida.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", program, *words],
@@ -95,10 +97,59 @@ def test_the_way_of_an_analyst(ada: oodida.Fleet, system: System, tmp_path: Path
 def test_cancel(ada: oodida.Fleet, system: System) -> None:
     who: dict[str, Any] = {"user": ada.user, "url": system.fleet.url}
     (started,) = as_json("run", "--iterations", "100000", "--detach", **who)
-    assert as_json("cancel", started["id"], **who) == [{"cancelled": started["id"]}]
+    cancelled = [{"cancelled": started["id"]}]
+    assert as_json("cancel", started["id"], **who) == cancelled
+    assert as_json("cancel", started["id"], **who) == cancelled
     run = ada.run(started["id"])
     with pytest.raises(oodida.AssignmentCancelled):
         run.result(timeout_s=10)
+
+
+def test_what_has_ended_is_not_said_to_be_cancelled(ada: oodida.Fleet, system: System) -> None:
+    who: dict[str, Any] = {"user": ada.user, "url": system.fleet.url}
+    run = ada.submit(
+        oodida.Assignment(
+            onboard=oodida.Onboard("mean", signals="VEHICLE_SPEED", samples=5),
+            offboard=oodida.Offboard("mean"),
+        )
+    )
+    run.result(timeout_s=60)
+    assert (
+        oodida_("cancel", run.id, **who)[0].strip() == f"{run.id} had ended before: it is succeeded"
+    )
+    _, shown = oodida_("participation", run.id, "car-9", status=1, **who)
+    assert "'car-9' was not selected in the newest iteration" in shown
+    assert "closed yet" not in shown
+
+
+def test_no_iteration_is_closed_yet(ada: oodida.Fleet, system: System) -> None:
+    who: dict[str, Any] = {"user": ada.user, "url": system.fleet.url}
+    onboard = oodida.Onboard("mean", signals="VEHICLE_SPEED", samples=1000, rate_hz=1)
+    run = ada.submit(oodida.Assignment(onboard=onboard, offboard=oodida.Offboard("mean")))
+    _, shown = oodida_("participation", run.id, "car-9", status=1, **who)
+    run.cancel()
+    assert "no iteration of the assignment" in shown
+    assert "selected" not in shown
+
+
+def test_at_eighty_columns_no_word_is_broken(ada: oodida.Fleet, system: System) -> None:
+    who: dict[str, Any] = {"user": ada.user, "url": system.fleet.url, "columns": 80}
+    ada.deploy("def custom_code(window):\n    return len(window)\n", name="hardest_brakings")
+    run = ada.submit(
+        oodida.Assignment(
+            onboard=oodida.Onboard(
+                "custom", module="hardest_brakings", signals="VEHICLE_SPEED", samples=5
+            ),
+            offboard=oodida.Offboard("collect"),
+        )
+    )
+    assert run.result(timeout_s=60) == [5, 5, 5]
+    for words in (["watch"], ["watch", run.id, "--changes"], ["participation", run.id]):
+        out, _ = oodida_(*words, **who)
+        assert run.id in out or words == ["participation", run.id]
+        assert max(map(len, out.splitlines())) <= 80
+        for word in ("succeeded", "custom:hardest_brakings", "collect", "included", "collecting"):
+            assert word in out or word not in "".join(out.split())
 
 
 @pytest.mark.parametrize(
@@ -106,6 +157,8 @@ def test_cancel(ada: oodida.Fleet, system: System) -> None:
     [
         (["run", "--onboard", "maen"], "unknown_method"),
         (["run", "--samples", "0"], "bad_request"),
+        (["run", "--quorum", "150%"], "bad_request"),
+        (["deploy", "nowhere.py", "--ids", ""], "bad_request"),
         (["run", "--ids", "ghost"], "unknown_vehicle"),
         (["run", "--signals", "VEHICLE_SPED"], "unknown_signal"),
         (["run", "--onboard", "custom:none"], "unknown_module"),
@@ -130,6 +183,8 @@ def test_errors_have_a_code_for_programs_and_a_sentence_for_people(
 def test_no_broker_is_one_sentence() -> None:
     _, shown = oodida_("vehicles", url="mqtt://127.0.0.1:9", user="ada", status=1)
     assert "cannot be reached" in shown
+    assert "oodida up" in shown
+    assert len(shown.splitlines()) <= 2, "it is told once"
     assert "Traceback" not in shown
 
 

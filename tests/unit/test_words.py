@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from oodida.cli.show import alike
-from oodida.cli.words import assignment_from, budget_from, halt_from, quorum_from, select_from
+from oodida.alike import alike
+from oodida.cli.words import (
+    assignment_from,
+    budget_from,
+    halt_from,
+    options,
+    quorum_from,
+    select_from,
+)
 from protocol.account import Budget
 from protocol.errors import BadRequest
 
@@ -72,3 +81,39 @@ def test_those_of_whom_the_same_is_told_are_told_together() -> None:
         ("car-1, car-2, car-3, car-4, ... (6)", "refused"),
         ("van, bus", "late"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"onboard": ""}, "--onboard takes .* custom:MODULE .given: nothing"),
+        ({"onboard": "custom"}, "--onboard 'custom' names no module"),
+        ({"samples": 0}, "--samples takes .*given: 0"),
+        ({"signals": " , "}, "--signals takes .*given: nothing"),
+        ({"iterations": 0}, "--iterations takes"),
+        ({"deadline_s": 0.0}, "--deadline takes"),
+        ({"rate_hz": 0.0}, "--rate-hz takes"),
+        ({"isolation": "both"}, "--isolation takes call or assignment"),
+        ({"gaps": "some"}, "--gaps takes allow or forbid"),
+        ({"late": "later"}, "--late takes drop or next"),
+        ({"consistency": "none"}, "--consistency takes .*given: 'none'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_the_words_of_the_option(wrong: dict[str, Any], told: str) -> None:
+    fine: dict[str, Any] = {
+        "onboard": "mean", "signals": "A", "samples": 5, "offboard": "collect", "param": None,
+        "offboard_param": None, "rate_hz": None,
+    }  # fmt: skip
+    with pytest.raises(BadRequest, match=told), options():
+        assignment_from(**{**fine, **wrong})
+
+
+@pytest.mark.parametrize("ids", ["car 1", "car-1,-"])
+def test_ids_are_names_of_vehicles(ids: str) -> None:
+    with pytest.raises(BadRequest, match="--ids takes"), options():
+        select_from(ids, None, None, 0)
+
+
+def test_what_no_option_is_about_is_said_as_it_is() -> None:
+    with pytest.raises(BadRequest, match="a signal is named twice"), options():
+        assignment_from("mean", "A,A", 5, "collect", None, None, rate_hz=None)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from oodida import check as checking
+from oodida.alike import alike
 from oodida.cli import deploying, environments, running, show
 from oodida.cli.demo import demo as play
 from oodida.cli.doctor import doctor as examine
@@ -247,7 +248,7 @@ def modules(*, as_json: Json = False, url: Url = None, user: User = None) -> Non
                     m.side.value,
                     m.generation,
                     m.environment[:12],
-                    ", ".join(f"{edge} {state}" for edge, state in m.states.items()),
+                    "; ".join(f"{state}: {who}" for who, state in alike(m.states)),
                 ]
                 for m in found
             ],

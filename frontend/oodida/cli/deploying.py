@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from oodida.alike import alike
 from oodida.cli import show
 from oodida.cli.options import EnvironmentName, Json, To, Url, User
-from oodida.cli.words import environment_from, limits_from, schema_from, select_from
+from oodida.cli.words import environment_from, limits_from, options, schema_from, select_from
 from oodida.fleet import connect
 from protocol.limits import DEFAULT
 
@@ -45,7 +46,9 @@ def deploy(  # noqa: PLR0917 - options, all of them by name
     ] = None,
     timeout: Annotated[
         float | None,
-        typer.Option(help="Seconds to wait. Default: 30, or 900 with libraries of your own."),
+        typer.Option(
+            min=0.1, help="Seconds to wait. Default: 30, or 900 with libraries of your own."
+        ),
     ] = None,
     *,
     as_json: Json = False,
@@ -66,11 +69,13 @@ def deploy(  # noqa: PLR0917 - options, all of them by name
         show.busy(as_json=as_json) as busy,
     ):
         busy.update(f"deploying {module.name}")
+        with options():
+            chosen = select_from(ids, where, None, 0) if ids is not None or where else None
         made = fleet.deploy(
             module,
             name,
             to,  # type: ignore[arg-type]  # whatever else it is, deploy says so
-            vehicles=select_from(ids, where, None, 0) if ids or where else None,
+            vehicles=chosen,
             environment=environment_from(environment, requirement, wheels, lock),
             profile=profile,
             limits=limits_from(limit),
@@ -87,7 +92,7 @@ def deploy(  # noqa: PLR0917 - options, all of them by name
             edge: f"{state}: {made.reasons[edge]}" if edge in made.reasons else state
             for edge, state in made.states.items()
         }
-        show.table(title, ["where", "state"], list(show.alike(told)))
+        show.table(title, ["where", "state"], list(alike(told)), whole=0)
         show.note(made.warning)
         if len(made.environment) == 64:
             show.out.print(f"environment {made.environment[:12]}")

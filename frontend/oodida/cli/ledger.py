@@ -38,16 +38,20 @@ def participation(run: Run, vehicle: str | None, iteration: int | None, *, as_js
 
 def _of_vehicle(run: Run, vehicle: str, iteration: int | None, *, as_json: bool) -> None:
     if iteration is None:
-        standing = run.participation().get(vehicle)
+        standings = run.participation()
+        if not standings:
+            raise BadRequest(f"no iteration of the assignment {run.id} is closed yet: ask again")
+        standing = standings.get(vehicle)
         history: Sequence[tuple[int, Participation]] = standing.history if standing else ()
     else:
         found = run.participation(iteration).get(vehicle)
         history = [(iteration, found)] if found is not None else ()
     if not history:
-        where = "any iteration" if iteration is None else f"iteration {iteration}"
-        if iteration is None and not run.participation():
-            raise BadRequest(f"no iteration of the assignment {run.id} is closed yet")
-        raise BadRequest(f"{vehicle!r:.80} was not selected in {where} of the assignment {run.id}")
+        where = "the newest iteration" if iteration is None else f"iteration {iteration}"
+        raise BadRequest(
+            f"{vehicle!r:.80} was not selected in {where} of the assignment {run.id}; "
+            f"`oodida participation {run.id}` lists those that were"
+        )
     if as_json:
         for number, p in history:
             show.as_json({"iteration": number, "vehicle": vehicle, **show.plain(p)})

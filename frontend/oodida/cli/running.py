@@ -17,10 +17,18 @@ from oodida.cli.options import (
     User,
     WindowGaps,
 )
-from oodida.cli.words import assignment_from, budget_from, halt_from, quorum_from, select_from
+from oodida.cli.words import (
+    assignment_from,
+    budget_from,
+    halt_from,
+    options,
+    quorum_from,
+    select_from,
+)
 from oodida.fleet import Fleet, connect
 from oodida.run import Run
 from protocol.errors import BadRequest
+from protocol.lifecycle import AssignmentState
 
 #: How many assignments `oodida watch` lists for people.
 LISTED = 20
@@ -65,13 +73,14 @@ def run(  # noqa: PLR0917 - options, all of them by name
 ) -> None:
     """Start an assignment and show its iterations as they come. Ctrl-C cancels it."""
     with show.errors(json_wanted=as_json):
-        spec = assignment_from(
-            onboard, signals, samples, offboard, param, offboard_param,
-            vehicles=select_from(ids, where, sample, seed), iterations=iterations,
-            consistency=consistency, deadline_s=deadline, rate_hz=rate_hz, isolation=isolation,
-            gaps=gaps, quorum=quorum_from(quorum), late=late,
-            halt_on_failure=halt_from(halt_on_failure), budget=budget_from(budget),
-        )  # fmt: skip
+        with options():
+            spec = assignment_from(
+                onboard, signals, samples, offboard, param, offboard_param,
+                vehicles=select_from(ids, where, sample, seed), iterations=iterations,
+                consistency=consistency, deadline_s=deadline, rate_hz=rate_hz, isolation=isolation,
+                gaps=gaps, quorum=quorum_from(quorum), late=late,
+                halt_on_failure=halt_from(halt_on_failure), budget=budget_from(budget),
+            )  # fmt: skip
         with connect(url, user) as fleet:
             started = fleet.submit(spec)
             if detach:
@@ -199,11 +208,10 @@ def cancel(
 ) -> None:
     """End an assignment. No harm if it has ended."""
     with show.errors(json_wanted=as_json), connect(url, user) as fleet:
-        run_ = fleet.run(id_)
-        if run_.ended:
-            how = {"ended": id_, "state": run_.state.value}
-            said = f"{id_} had ended before: it is {run_.state.value}"
-            show.as_json(how) if as_json else show.out.print(said)
+        state = fleet.cancel(id_)
+        if state is AssignmentState.CANCELLED:
+            show.as_json({"cancelled": id_}) if as_json else show.out.print(f"{id_} is cancelled")
             return
-        run_.cancel()
-        show.as_json({"cancelled": id_}) if as_json else show.out.print(f"{id_} is cancelled")
+        how = {"ended": id_, "state": state.value}
+        said = f"{id_} had ended before: it is {state.value}"
+        show.as_json(how) if as_json else show.out.print(said)

@@ -12,16 +12,19 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import typer
 from pydantic import BaseModel
 from rich.console import Console
+from rich.padding import Padding
 from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from oodida.alike import alike
+from oodida.cli.columns import widths
 from oodida.deployment import Deployment
 from oodida.run import Iteration
 from protocol.errors import AssignmentFailed, OodidaError
@@ -33,8 +36,6 @@ err: Final = Console(stderr=True, highlight=False)
 #: C0 and C1 control characters, and those that turn the direction of text.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _LONGEST: Final = 120
-#: How many are named of whom the same is told.
-NAMED: Final = 4
 
 
 def text(value: Any, longest: int = _LONGEST) -> Text:
@@ -83,18 +84,33 @@ def as_json(thing: Any) -> None:
 def table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, whole: int = 1
 ) -> None:
-    """Print a table whose cells are plain text; the first ``whole`` columns are never cut."""
-    listed = list(rows)
+    """Print a table whose cells are plain text; the first ``whole`` columns are never wrapped.
+
+    Where words would have to be broken to make it fit, each row is a paragraph instead.
+    """
+    listed = [[text(cell, 1000) for cell in row] for row in rows]
     out.print(Text(title, style="italic"))
     if not listed:
         out.print("  none yet")
         return
+    room = out.width - 3 * len(columns) - 1  # the lines, and a space on either side of each cell
+    found = widths(columns, [[cell.plain for cell in row] for row in listed], room, whole=whole)
+    if found is None:
+        for row in listed:
+            _record(columns, row)
+        return
     made = Table(header_style="bold")
-    for number, column in enumerate(columns):
-        made.add_column(column, overflow="fold", no_wrap=number < whole)
+    for column, width in zip(columns, found, strict=True):
+        made.add_column(column, overflow="fold", width=width)
     for row in listed:
-        made.add_row(*(text(cell, 1000) for cell in row))
+        made.add_row(*row)
     out.print(made)
+
+
+def _record(columns: Sequence[str], row: Sequence[Text]) -> None:
+    out.print(Text(row[0].plain, style="bold"), overflow="fold")
+    told = [Text.assemble((f"{c} ", "dim"), v) for c, v in zip(columns, row, strict=True) if v]
+    out.print(Padding(Text("; ").join(told[1:]), (0, 0, 0, 4), expand=False), overflow="fold")
 
 
 def paragraph(title: str, words: Iterable[str]) -> None:
@@ -126,16 +142,6 @@ def error_of(error: OodidaError, *, json_wanted: bool) -> None:
     if isinstance(error, AssignmentFailed) and len(error.participation) > 3:
         for names, what in alike({v: said(why) for v, why in error.participation.items()}):
             err.print(Text("  ") + text(f"{names}: {what}", 500))
-
-
-def alike(told: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Those of whom the same is told, together: (their names, or how many they are; what it is)."""
-    names: dict[str, list[str]] = {}
-    for name, what in told.items():
-        names.setdefault(what, []).append(name)
-    for what, those in names.items():
-        some = ", ".join(those[:NAMED])
-        yield f"{some}, ... ({len(those)})" if len(those) > NAMED else some, what
 
 
 def busy(*, as_json: bool) -> Status:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -14,6 +15,43 @@ from protocol.account import Budget
 from protocol.assignment import CUSTOM, Assignment, Offboard, Onboard, Select, explain
 from protocol.errors import BadRequest
 from protocol.topics import is_name
+
+_TASK = "a method that `oodida methods` lists, or custom:MODULE"
+_OPTIONS: Final = {
+    "Select.names": ("--ids", "vehicles' names, with commas between them: car-1,car-2"),
+    "Select.attributes": ("--where", "an attribute's NAME=VALUE, as `oodida vehicles` lists them"),
+    "Select.size": ("--sample", "how many vehicles, 1 or more"),
+    "Onboard.method": ("--onboard", _TASK),
+    "Onboard.module": ("--onboard", _TASK),
+    "Onboard.isolation": ("--isolation", "call or assignment"),
+    "Onboard.params": ("--param", "NAME=JSON, at most 32 times"),
+    "Onboard.signals": ("--signals", "a signal's name, or several: A,B"),
+    "Onboard.samples": ("--samples", "how many samples, from 1 to 1000000"),
+    "Onboard.rate_hz": ("--rate-hz", "samples a second, above 0 and at most 10000"),
+    "Onboard.gaps": ("--gaps", "allow or forbid"),
+    "Offboard.method": ("--offboard", _TASK),
+    "Offboard.module": ("--offboard", _TASK),
+    "Offboard.params": ("--offboard-param", "NAME=JSON, at most 32 times"),
+    "Assignment.iterations": ("--iterations", "how many rounds, from 1 to 1000000"),
+    "Assignment.consistency": ("--consistency", "majority, newest, pinned or any"),
+    "Assignment.deadline_s": ("--deadline", "seconds, from 0.1 to 604800 (a week)"),
+    "Assignment.late": ("--late", "drop or next"),
+}
+
+
+@contextlib.contextmanager
+def options() -> Iterator[None]:
+    """What a request refuses, said in the words of the option that it comes from."""
+    try:
+        yield
+    except BadRequest as error:
+        field = error.details.get("field")
+        if field not in _OPTIONS:
+            raise
+        option, takes = _OPTIONS[field]
+        given = error.details["given"]
+        instead = "nothing" if given in {"()", "''"} else given
+        raise BadRequest(f"{option} takes {takes} (given: {instead})") from None
 
 
 def vehicles_from(words: list[str]) -> dict[str, str | None]:
