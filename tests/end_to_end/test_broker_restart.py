@@ -31,7 +31,8 @@ def fleet(engine: None) -> Iterator[oodida.Fleet]:  # noqa: ARG001
 
 def broker_of(fleet: oodida.Fleet, client: docker.DockerClient) -> Any:
     port = fleet.url.rpartition(":")[2]
-    found = client.containers.list(filters={"label": "io.oodida.local"})
+    ours: dict[str, Any] = {"label": "io.oodida.local"}
+    found = client.containers.list(filters=ours, ignore_removed=True)
     (broker,) = [c for c in found if f"'HostPort': '{port}'" in str(c.ports)]
     return broker
 

@@ -91,7 +91,7 @@ def left(client: docker.DockerClient) -> list[str]:
     label = "com.docker.compose.project"
     found = [
         thing
-        for kind in (client.containers.list(all=True), client.networks.list())
+        for kind in (client.containers.list(all=True, ignore_removed=True), client.networks.list())
         for thing in kind
         if str((thing.attrs.get("Labels") or {}).get(label, "")).startswith(PROJECT)
         or PROJECT in str(thing.name)
