@@ -70,7 +70,9 @@ def read(turn: Turn, batch: Sequence[Incoming], roll: RollCall | None) -> None:
         # read before that is guarded: if it is not so any more, the turn is decided again.
         asked = queries.briefs(turn.session, said.tasks)
         queries.lock_assignments(turn.session, {brief.assignment for brief in asked.values()})
-        _hear(turn, said.signs)
+        if said.signs:
+            _hear(turn, said.signs)
+            asked = queries.briefs(turn.session, said.tasks)  # a sign has moved a task on
         _take(turn, asked, said.answers)
 
 

@@ -274,6 +274,27 @@ def test_an_order_that_a_broker_may_have_lost_is_sent_again_until_the_vehicle_ha
     assert len(world.orders) == len(VEHICLES) + 1
 
 
+def test_a_sign_and_the_answer_after_it_may_come_together(begun: Begun) -> None:
+    world = begun(the_mean())
+    batch = []
+    for name, order in world.orders:
+        sign = StateReport(task=order.id, attempt=order.attempt, state=TaskState.COLLECTING)
+        answer = TaskReport(
+            id=new_id(), task=order.id, attempt=order.attempt, state=TaskState.SUCCEEDED,
+            outcome=Outcome(kind=Kind.VALUE, value=1.0), digest=DIGEST,
+        )  # fmt: skip
+        for said in (sign, answer):
+            where = topics.reports("vehicles", name)
+            batch.append(Incoming(where, *messages.encode(said), None, None, lambda: None))
+    world.turn(*batch)
+    with world.database.transaction() as session:
+        (row,) = session.scalars(select(AssignmentRow))
+        assert row.state == "combining"
+        told = ways(list(session.scalars(select(TransitionRow).order_by(TransitionRow.number))))
+    each = [("", "queued"), ("queued", "collecting"), ("collecting", "succeeded")]
+    assert [steps for (kind, _, _), steps in told.items() if kind == "task"][:3] == [each] * 3
+
+
 def ways(rows: list[TransitionRow]) -> dict[tuple[str, str, int], list[tuple[str, str]]]:
     found: dict[tuple[str, str, int], list[tuple[str, str]]] = defaultdict(list)
     for row in rows:
