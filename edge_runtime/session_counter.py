@@ -15,7 +15,8 @@ class SessionCounter:
     """Counts connections over restarts, so that the death of an old session is told apart.
 
     Numbers are reserved ahead in the journal: one that was used is never used again, though nobody
-    waits for the disk. Where the journal was lost, or cannot be read, the clock takes over.
+    waits for the disk. None is lower than the time: where the journal was lost, and where another
+    runtime with a journal of its own had the name meanwhile, the newest still has the highest.
     """
 
     def __init__(self, journal: EdgeJournal) -> None:
@@ -29,9 +30,8 @@ class SessionCounter:
     def next(self) -> int:
         """The number of the next connection."""
         # A number that is lower than one the cloud has seen would make every birth look like the
-        # past; this one is not lower than that of any life before whose journal was lost.
-        first = self._reserved == 0
-        self.current = max(self.current + 1, int(time.time()) if first else 0)
+        # past, and the goodbye too.
+        self.current = max(self.current + 1, int(time.time()))
         if self.current >= self._reserved:
             self._reserved = self.current + SESSIONS_AHEAD
             self._journal.reserve_sessions(self._reserved)

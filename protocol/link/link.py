@@ -38,7 +38,8 @@ class Link:
     """A connection to the broker that is made again whenever it ends.
 
     Use as an asynchronous context manager: entering waits for the first connection (LinkError if
-    there is none within `patience_s`; None waits for ever), leaving says goodbye.
+    there is none within `patience_s`; None waits for ever; NameInUse if another program has our
+    name from then on), leaving says goodbye.
 
     ``on_up`` runs after each connection, subscriptions made; ``will`` is asked before each.
     ``session_expiry_s`` 0 gives a session that ends with the connection, as members of a shared
@@ -75,17 +76,38 @@ class Link:
 
     async def __aenter__(self) -> Self:
         self._keeper = asyncio.create_task(self._keep(), name=f"link-{self.client_id}")
+        first = asyncio.create_task(self._up.wait())
         try:
-            async with asyncio.timeout(self._patience_s):
-                await self._up.wait()
-        except TimeoutError:
+            await asyncio.wait(
+                {self._keeper, first},
+                timeout=self._patience_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        except asyncio.CancelledError:
             await self.__aexit__()
-            where = f"{self.address.host}:{self.address.port}"
-            raise LinkError(
-                f"the broker at {where} cannot be reached: {self._last_problem}. "
-                "Is it running (`oodida up` starts one here), and is the address right?"
-            ) from None
-        return self
+            raise
+        finally:
+            first.cancel()
+        if self._up.is_set():
+            return self
+        problem = self._not_entered()
+        await self.__aexit__()
+        raise problem
+
+    def _not_entered(self) -> LinkError:
+        if self._keeper is not None and self._keeper.done():  # it gives up for one reason only
+            return self._taken_over()
+        where = f"{self.address.host}:{self.address.port}"
+        return LinkError(
+            f"the broker at {where} cannot be reached: {self._last_problem}. "
+            "Is it running (`oodida up` starts one here), and is the address right?"
+        )
+
+    def _taken_over(self) -> NameInUse:
+        return NameInUse(
+            f"another program has connected to the broker as {self.client_id}: give one of the "
+            "two another name, or end it"
+        )
 
     async def __aexit__(self, *_: object) -> None:
         if self._keeper is not None:
@@ -145,10 +167,7 @@ class Link:
         message = await self._inbox.get()
         if message is _TAKEN_OVER:
             self._inbox.put_nowait(message)  # for whoever asks again
-            raise NameInUse(
-                f"another program has connected to the broker as {self.client_id}: give one of the "
-                "two another name, or end it"
-            )
+            raise self._taken_over()
         return message
 
     def receive_nowait(self) -> Incoming | None:

@@ -8,9 +8,12 @@ from contextlib import suppress
 
 import pytest
 
-from protocol.errors import BadRequest, LinkError, NotConnected
+from protocol.errors import BadRequest, LinkError, NameInUse, NotConnected
 from protocol.link import WIDE, Incoming, Link, Outgoing, Will, parse_url
 from protocol.messages import MAX_MESSAGE, new_id
+from tests.chaos.network import Network
+
+Writer = asyncio.StreamWriter
 
 
 def topic() -> str:
@@ -274,3 +277,70 @@ def test_who_hears_that_the_connection_ended_waits_for_the_next_one(broker: str)
                 await link.wait_up()
 
     run(scenario)
+
+
+def test_whoever_is_taken_over_ends_with_a_clear_error_and_does_not_come_back(broker: str) -> None:
+    name = new_id()
+
+    async def scenario() -> None:
+        first = Link(broker, name, session_expiry_s=60)
+        async with first, Link(broker, name, session_expiry_s=60) as second:
+            for _ in range(2):  # and whoever asks again is told again
+                with pytest.raises(NameInUse, match=name):
+                    await first.receive()
+            assert not first.connected
+            with pytest.raises(NotConnected):
+                await first.publish(Outgoing(topic(), b"x"))
+            await second.publish(Outgoing(topic(), b"x"))
+            assert second.connected
+
+    run(scenario)
+
+
+def test_who_loses_the_name_before_it_could_subscribe_does_not_wait_for_ever() -> None:
+    async def accept_and_take_over(reader: asyncio.StreamReader, writer: Writer) -> None:
+        await reader.read(4096)
+        writer.write(b"\x20\x03\x00\x00\x00\xe0\x01\x8e")  # CONNACK, DISCONNECT
+        await writer.drain()
+        writer.close()
+
+    async def scenario() -> None:
+        async with await asyncio.start_server(accept_and_take_over, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            link = Link(
+                f"mqtt://127.0.0.1:{port}", "car-1", subscriptions=[topic()], patience_s=None
+            )
+            with pytest.raises(NameInUse, match="car-1"):
+                async with link:
+                    pass
+
+    run(scenario)
+
+
+def test_ones_own_connection_that_the_broker_takes_for_alive_is_no_other_program(
+    broker: str,
+) -> None:
+    name = new_id()
+    address = parse_url(broker)
+    network = Network((address.host, address.port), seed=1)
+    network.open([name])
+
+    async def scenario() -> None:
+        came_up: asyncio.Queue[None] = asyncio.Queue()
+
+        async def up() -> None:
+            came_up.put_nowait(None)
+
+        link = Link(network.url(name), name, session_expiry_s=60, on_up=up)
+        async with link:
+            for _ in range(3):
+                await came_up.get()
+                await link.publish(Outgoing(topic(), b"x"))
+                assert link.receive_nowait() is None
+                network.half_cut(name)
+            await came_up.get()
+
+    try:
+        run(scenario)
+    finally:
+        network.close()
