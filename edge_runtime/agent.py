@@ -177,10 +177,13 @@ class Agent:
             await asyncio.sleep(3600)
 
     async def _say_goodbye(self) -> None:
-        with suppress(LinkError, TimeoutError):
-            goodbye = Presence(online=False, session=self._session.current)
+        said = [self._presence(Presence(online=False, session=self._session.current))]
+        if self._settings.passing:
+            # On the same connection: it clears nobody's presence who has the name after us.
+            said.append(said[0]._replace(payload=b""))
+        with suppress(TimeoutError):
             async with asyncio.timeout(2):
-                await self._publish_presence(goodbye)
+                await self._link.publish_many(said)
 
     @property
     def connected(self) -> bool:
@@ -240,19 +243,19 @@ class Agent:
     async def _announce(self) -> None:
         """There is one environment more. Without a connection, the next birth tells it."""
         with suppress(LinkError):
-            await self._publish_presence(self._birth())
+            await self._link.publish(self._presence(self._birth()))
 
     async def _on_up(self) -> None:
         metrics.CONNECTIONS.add()
-        await self._publish_presence(self._birth())
+        await self._link.publish(self._presence(self._birth()))
         self._reporter.again()
         if self._ready is not None:
             self._ready.set()
 
-    async def _publish_presence(self, presence: Presence) -> None:
+    def _presence(self, presence: Presence) -> Outgoing:
         payload, content_type = messages.encode(presence)
         topic = topics.presence(self._settings.role, self._settings.name)
-        await self._link.publish(Outgoing(topic, payload, content_type, retain=True))
+        return Outgoing(topic, payload, content_type, retain=True)
 
     # --- messages -----------------------------------------------------------------------------
 

@@ -21,7 +21,8 @@ class Settings:
     """Who an edge runtime is.
 
     ``calls``: containers at a time; ``rules``: what holds here; ``session_expiry_s``: for how long
-    the broker keeps messages for it while it is away, None for what its role needs.
+    the broker keeps messages for it while it is away, None for what its role needs;
+    ``passing``: once it has said goodbye, the broker keeps no presence of it.
     """
 
     url: str
@@ -33,6 +34,7 @@ class Settings:
     calls: int = 4
     session_expiry_s: int | None = None
     outbox: Bounds = field(default_factory=Bounds)
+    passing: bool = False
 
     @property
     def kept_s(self) -> int:

@@ -17,10 +17,8 @@ from edge_runtime.sandbox import InProcess
 from edge_runtime.settings import Settings
 from edge_runtime.signals import open_source
 from edge_runtime.simulate.plan import Plan
-from protocol import topics
-from protocol.errors import LinkError, NameInUse, OodidaError
-from protocol.link import WIDE, Link, Outgoing, end_task
-from protocol.messages import new_id
+from protocol.errors import OodidaError
+from protocol.link import end_task
 from protocol.process import hold_for_long
 
 #: How many connect, or say goodbye, at a time: a broker has a short queue of new connections.
@@ -86,6 +84,7 @@ class Fleet:
             attributes=plan.attributes_of(number),
             rules=self._rules,
             session_expiry_s=SESSION_EXPIRY_S,
+            passing=True,
         )
         source = open_source(None, name, rate_hz=plan.rate_hz)
         return Agent(
@@ -109,20 +108,6 @@ class Fleet:
             self._left(left)
 
         await _at_most(AT_ONCE, (partial(end, task) for task in list(self._running)))
-        # What each has left at the broker: the word that it is away. A name that is another's now
-        # is left alone.
-        names = [task.get_name() for task in self._running if not _lost(task)]
-        with contextlib.suppress(LinkError):
-            async with Link(self._plan.url, f"simulate-{new_id()}", publish_window=WIDE) as link:
-                forgotten = [
-                    Outgoing(topics.presence("vehicles", name), b"", retain=True) for name in names
-                ]
-                await link.publish_many(forgotten)
-
-
-def _lost(task: asyncio.Task[None]) -> bool:
-    """True if a vehicle has ended because another has its name."""
-    return task.done() and not task.cancelled() and isinstance(task.exception(), NameInUse)
 
 
 async def _at_most(number: int, works: Iterable[Work]) -> None:

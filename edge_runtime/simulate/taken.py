@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from edge_runtime.simulate.plan import Plan
 from protocol import messages, topics
-from protocol.errors import BadRequest, NameInUse
+from protocol.errors import BadRequest, LinkError, NameInUse
 from protocol.link import WIDE, Link, Outgoing
 from protocol.messages import PRESENCE, new_id
 
 #: How many an error names.
 TOLD: Final = 3
+#: How long the broker may take to tell all that it has kept, in seconds.
+PATIENCE_S: Final = 60.0
 
 
 async def refuse_taken(plan: Plan) -> None:
     """Raise NameInUse if vehicles of a plan are online, LinkError if there is no broker."""
     names = {plan.name(number) for number in plan.numbers}
-    found = sorted(names & await _online(plan.url))
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            found = sorted(names & await _online(plan.url))
+    except TimeoutError:
+        raise LinkError(
+            f"the broker at {plan.url} did not tell in {PATIENCE_S:g} s which vehicles are online"
+        ) from None
     if found:
         some = ", ".join(found[:TOLD]) + (", ..." if len(found) > TOLD else "")
         raise NameInUse(

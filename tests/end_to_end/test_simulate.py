@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +20,9 @@ import pytest
 
 import oodida
 from edge_runtime.signals import SimulatedDriver
-from protocol.errors import ModuleRefused
+from edge_runtime.simulate.plan import Plan
+from edge_runtime.simulate.taken import refuse_taken
+from protocol.errors import ModuleRefused, NameInUse
 from tests.conftest import until
 
 PROGRAM = "from oodida.cli import main; main()"
@@ -140,6 +144,7 @@ def test_names_that_are_online_already_are_refused(cloud: oodida.Fleet) -> None:
 
 
 def test_of_two_with_one_name_the_first_ends_and_no_phantom_is_left(cloud: oodida.Fleet) -> None:
+    twins = Plan(cloud.url, Path(), count=3, prefix="twin-")
     with simulated(cloud.url, "--vehicles=3", "--prefix=twin-") as (first, _):
         # Two that begin at the same moment both find nobody there: as if this one had.
         second = subprocess.Popen(
@@ -153,11 +158,37 @@ def test_of_two_with_one_name_the_first_ends_and_no_phantom_is_left(cloud: oodid
             assert until(lambda: online(cloud) == {f"twin-0000{n}" for n in (1, 2, 3)})
             for _ in range(2):  # they stay, and work: nobody takes their names back
                 cloud.submit(MEAN).result(timeout_s=20)
+            # Nor has the first one's end cleared what the broker keeps of them.
+            with pytest.raises(NameInUse, match="3 of these vehicles"):
+                asyncio.run(refuse_taken(twins))
             second.terminate()
             assert second.wait(30) == 0
         finally:
             second.kill()
             second.stdout.close()
+    assert until(lambda: not online(cloud))
+    with simulated(cloud.url, "--vehicles=2", "--prefix=after-") as (process, _):
+        run = cloud.submit(MEAN)  # for all, and waits for none of those that are gone
+        run.result(timeout_s=20)
+        assert {r.vehicle for r in run.iterations[0].results} == {"after-00001", "after-00002"}
+        end(process)
+
+
+@pytest.mark.parametrize("there", [1, 200], ids=["while they connect", "when all are there"])
+def test_told_to_stop_it_says_nothing_but_that(cloud: oodida.Fleet, there: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-W", "always", "-m", "edge_runtime.simulate", "--vehicles=200",
+         "--prefix=short-", f"--url={cloud.url}"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert until(lambda: len(online(cloud)) >= there)
+        process.terminate()
+        said, complaint = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, complaint) == (0, "")
+    assert said.splitlines()[-1] == "ended"
     assert until(lambda: not online(cloud))
 
 
@@ -180,4 +211,19 @@ def test_whoever_runs_no_modules_is_sent_none_and_says_so_when_asked(cloud: oodi
         assert all("has no sandbox" in p.reason for p in mine.values())
         (module,) = [m for m in cloud.modules() if m.name == "early"]
         assert not [name for name in module.states if name.startswith("plain-")]
+        end(process)
+
+
+def test_fifty_that_join_a_cloud_with_five_modules_do_not_hold_it_up(cloud: oodida.Fleet) -> None:
+    for number in range(5):
+        cloud.deploy(f"def custom_code(window): return {number}", name=f"many_{number}")
+    with simulated(cloud.url, "--vehicles=50", "--prefix=many-") as (process, _):
+        began = time.monotonic()
+        run = cloud.submit(MEAN)
+        run.result(timeout_s=30)
+        assert len(run.iterations[0].results) == 50
+        assert time.monotonic() - began < 10
+        asked = [m for m in cloud.modules() if m.name.startswith("many_")]
+        assert len(asked) == 5
+        assert not [n for module in asked for n in module.states if n.startswith("many-")]
         end(process)
