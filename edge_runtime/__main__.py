@@ -18,7 +18,7 @@ from edge_runtime.agent import Agent
 from edge_runtime.environments.keeper import KEEP_DAYS, Keeper
 from edge_runtime.environments.pip import Source
 from edge_runtime.environments.workshop import Workshop
-from edge_runtime.reporter import Bounds
+from edge_runtime.outbox import Bounds
 from edge_runtime.sandbox import Limits, PoolSettings, Sandbox
 from edge_runtime.settings import Settings
 from edge_runtime.signals import open_source

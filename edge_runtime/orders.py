@@ -12,7 +12,7 @@ from edge_runtime import metrics
 from edge_runtime.clock import Clock
 from edge_runtime.environments.workshop import Workshop
 from edge_runtime.journal import EdgeJournal, JournalFull, StoredOrder
-from edge_runtime.reporter import Ended as EndedTask
+from edge_runtime.outbox import Ended as EndedTask
 from edge_runtime.reporter import Reporter
 from edge_runtime.runner import Runner
 from edge_runtime.underway import Progress

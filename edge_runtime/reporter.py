@@ -1,29 +1,25 @@
-"""The outbox: reports on their way, kept until the cloud says that it has committed them."""
+"""Sends reports, and keeps them until the cloud says that it has committed them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Final
 
 from pydantic import BaseModel
 
 from edge_runtime import metrics
-from edge_runtime.journal import EdgeJournal, JournalFull, StoredReport
+from edge_runtime.journal import EdgeJournal, JournalFull
+from edge_runtime.outbox import RESEND_S, RESULT, Bounds, Ended, Waiting, excess, made, priority_of
 from protocol import messages
-from protocol.account import Usage
 from protocol.errors import LinkError
 from protocol.link import Link, Outgoing
-from protocol.messages import BuildReport, ModuleReport
 
 log = logging.getLogger(__name__)
 
-#: After how long without a receipt a report is sent again, in seconds: a little, then more.
-RESEND_S: Final = (5.0, 60.0)
 #: How often it is tried again to write down what a full disk did not take, in seconds.
 KEEP_AGAIN_S: Final = 5.0
 #: Bytes of reports that are held in memory as well; the others are read when they go out.
@@ -32,112 +28,6 @@ HELD: Final = 4 * 2**20
 UNKEPT: Final = 16 * 2**20
 #: Reports that go out together, and are in memory for it, at most.
 TOGETHER: Final = 64
-#: What goes out first, and stays longest where room is short.
-RESULT: Final = 0
-MODULE: Final = 1
-PROGRESS: Final = 2
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """How much may wait: bytes of reports together, and how old one may be in days."""
-
-    size: int = 64 * 2**20
-    days: float = 7.0
-
-
-class Ended(NamedTuple):
-    """The task whose end a report tells, and what it used; None where nobody keeps count."""
-
-    task: str
-    attempt: int
-    assignment: str
-    usage: Usage | None
-
-
-@dataclass
-class _Waiting:
-    """A report without a receipt. ``payload`` is None where only the journal holds it."""
-
-    id: str
-    priority: int
-    wall: float
-    size: int
-    content_type: str
-    payload: bytes | None
-    kept: bool  # it is in the journal
-    ended: Ended | None = None
-    #: On a clock that only goes forward. What an earlier life has left counts from now on: how long
-    #: that one is ago, only the wall clock could tell.
-    since: float = field(default_factory=time.monotonic)
-    due: float = 0.0
-    pause: float = RESEND_S[0]
-
-    def stored(self) -> StoredReport:
-        return StoredReport(
-            self.id, self.priority, self.wall, self.payload or b"", self.content_type
-        )
-
-
-def _made(
-    id_: str, priority: int, payload: bytes, content_type: str, ended: Ended | None
-) -> _Waiting:
-    return _Waiting(
-        id_, priority, time.time(), len(payload), content_type, payload, kept=False, ended=ended
-    )
-
-
-class Entry(Protocol):
-    """What is asked of a report to find what has to go."""
-
-    @property
-    def priority(self) -> int:
-        """The lower, the longer it stays."""
-        ...
-
-    @property
-    def since(self) -> float:
-        """When it was made, in seconds of a clock that only goes forward."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        ...
-
-
-E = TypeVar("E", bound=Entry)
-
-
-def excess(waiting: Iterable[E], bounds: Bounds, now: float) -> list[E]:
-    """What has to go, so that the rest is within bounds. Pure; ``now`` is on the entries' clock.
-
-    First whatever is too old. Then, until the rest fits: progress, then states of modules, then
-    results, and of each the oldest first, because the iteration that a result was for is over
-    soonest.
-    """
-    oldest = now - bounds.days * 86_400
-    gone: list[E] = []
-    left: list[E] = []
-    for entry in waiting:
-        (gone if entry.since < oldest else left).append(entry)
-    left.sort(key=lambda r: (-r.priority, r.since))
-    size = sum(r.size for r in left)
-    for entry in left:
-        if size <= bounds.size:
-            break
-        gone.append(entry)
-        size -= entry.size
-    return gone
-
-
-def priority_of(report: BaseModel) -> int:
-    """How important a report is; the lowest number goes out first."""
-    if isinstance(report, ModuleReport):
-        return PROGRESS if report.state == "pending" else MODULE
-    if isinstance(report, BuildReport) and report.state == "building":
-        return PROGRESS
-    return RESULT
 
 
 class Reporter:
@@ -146,7 +36,7 @@ class Reporter:
     def __init__(self, topic: str, journal: EdgeJournal, bounds: Bounds | None = None) -> None:
         self._topic, self._journal = topic, journal
         self._bounds = bounds or Bounds()
-        self._waiting: dict[str, _Waiting] = {}
+        self._waiting: dict[str, Waiting] = {}
         self._size = self._held = 0
         #: Tasks whose report has its receipt, and whose order could not be taken off the disk.
         self._over: list[Ended] = []
@@ -159,7 +49,7 @@ class Reporter:
         for stored, size in self._journal.reports():
             if stored.id not in self._waiting:
                 self._add(
-                    _Waiting(
+                    Waiting(
                         stored.id, stored.priority, stored.wall, size, stored.content_type,
                         None, kept=True,
                     )
@@ -167,7 +57,7 @@ class Reporter:
 
     async def ended(self, ended: Ended, id_: str, payload: bytes, content_type: str) -> None:
         """A task has ended: its report takes the place of its order, in one commit."""
-        await self._keep(_made(id_, RESULT, payload, content_type, ended))
+        await self._keep(made(id_, RESULT, payload, content_type, ended))
 
     def carried_out(
         self, task: str, attempt: int, wall: float, id_: str, payload: bytes, content_type: str,
@@ -177,7 +67,7 @@ class Reporter:
 
         ``then`` is told when it is on the disk, or why not: then there is no report either.
         """
-        waiting = _made(id_, RESULT, payload, content_type, None)
+        waiting = made(id_, RESULT, payload, content_type, None)
         written = self._journal.carried_out(task, attempt, wall, waiting.stored())
 
         def settled(done: asyncio.Future[None]) -> None:
@@ -191,9 +81,9 @@ class Reporter:
 
     async def report(self, id_: str, report: BaseModel) -> None:
         """Send a report, now and again until its receipt."""
-        await self._keep(_made(id_, priority_of(report), *messages.encode(report), None))
+        await self._keep(made(id_, priority_of(report), *messages.encode(report), None))
 
-    async def _keep(self, waiting: _Waiting) -> None:
+    async def _keep(self, waiting: Waiting) -> None:
         try:
             await self._write(waiting)
         except JournalFull as problem:
@@ -203,7 +93,7 @@ class Reporter:
             if not waiting.kept:
                 self._soon_again()
 
-    async def _write(self, waiting: _Waiting) -> None:
+    async def _write(self, waiting: Waiting) -> None:
         """Have a report in the journal, with whatever it is the end of. Raises JournalFull."""
         if waiting.ended is None:
             await self._journal.report(waiting.stored())
@@ -212,7 +102,7 @@ class Reporter:
             await self._journal.finish(task, attempt, waiting.stored(), assignment, usage)
         waiting.kept, waiting.ended = True, None
 
-    def _add(self, waiting: _Waiting) -> None:
+    def _add(self, waiting: Waiting) -> None:
         self._remove(waiting.id)
         self._waiting[waiting.id] = waiting
         self._size += waiting.size
@@ -244,7 +134,7 @@ class Reporter:
             log.warning("dropped %s reports without a receipt: too many, or too old", len(gone))
             self._journal.received([w.id for w in gone])
 
-    def _remove(self, id_: str) -> _Waiting | None:
+    def _remove(self, id_: str) -> Waiting | None:
         found = self._waiting.pop(id_, None)
         if found is not None:
             self._size -= found.size
@@ -303,7 +193,7 @@ class Reporter:
             self._timer.cancel()
             self._timer = None
 
-    async def _send(self, link: Link, due: list[_Waiting], now: float) -> None:
+    async def _send(self, link: Link, due: list[Waiting], now: float) -> None:
         ids, outgoing = [], []
         for waiting in due:
             if waiting.id not in self._waiting:
@@ -319,7 +209,7 @@ class Reporter:
             if isinstance(problem, LinkError):
                 log.info("report %s goes out later: %s", id_, problem)
 
-    def _payload(self, waiting: _Waiting) -> bytes | None:
+    def _payload(self, waiting: Waiting) -> bytes | None:
         if waiting.payload is not None:
             return waiting.payload
         try:

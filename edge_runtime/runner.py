@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,16 +11,18 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from edge_runtime import metrics
-from edge_runtime.admission import Admission, Admitted
+from edge_runtime.admission import Admission
+from edge_runtime.argument import INPUT, checked
 from edge_runtime.builtin import guarded
 from edge_runtime.clock import Clock
+from edge_runtime.done import Done, by_contract, lowered, of_budget, over_budget, refused, report_of
 from edge_runtime.journal import EdgeJournal
 from edge_runtime.methods import run_offboard, run_onboard
 from edge_runtime.modules import ModuleStore
 from edge_runtime.sandbox import AnySandbox, Call
-from edge_runtime.sandbox.frames import clean
 from edge_runtime.sessions import Sessions
 from edge_runtime.signals import Source
+from edge_runtime.trial import verdict_of
 from edge_runtime.underway import Progress
 from edge_runtime.window import collect
 from protocol import values
@@ -32,16 +33,14 @@ from protocol.lifecycle import TaskState
 from protocol.limits import Limits
 from protocol.messages import (
     NO_SANDBOX,
-    Ended,
     OffboardOrder,
     OnboardOrder,
     TaskReport,
     Verdict,
     VerifyOrder,
-    new_id,
 )
 from protocol.module import Module, builtin_digest
-from protocol.outcome import Exceeded, Kind, Limit, Outcome
+from protocol.outcome import Kind, Outcome
 from protocol.values import Tree
 from protocol.version import VERSION
 
@@ -53,18 +52,6 @@ LOOK_S: Final = 60.0
 QUICK_SAMPLES: Final = 500
 #: An order that has less time than this, in seconds, is not carried out at once: it may be over.
 AT_ONCE_S: Final = 1.0
-#: What arrives in an order was bounded when it was made; this bounds what a stranger sends.
-_INPUT: Final = values.Bounds(size=48 * 1024 * 1024, depth=40, items=4_000_000)
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a task ended, and the code that did it; ``refused`` if none was run."""
-
-    outcome: Outcome
-    digest: str | None = None
-    generation: int = 0
-    refused: bool = False
 
 
 @dataclass
@@ -129,11 +116,11 @@ class Runner:
         except TimeoutError:
             return None
         except OodidaError as refusal:
-            done = _refused(refusal)
+            done = refused(refusal)
         finally:
             if order.last and order.isolation == "assignment":
                 await self.end(order.assignment)
-        return _report(order, done, started, task.gaps)
+        return report_of(order, done, started, task.gaps)
 
     def at_once(self, order: OnboardOrder) -> TaskReport | None:
         """Carry out an order that takes less time than to write down that it came.
@@ -158,12 +145,12 @@ class Runner:
             if samples is None:
                 return None
             window = samples[order.signals] if isinstance(order.signals, str) else samples
-            builtin = self._onboard(order, values.pack(window, _INPUT))
+            builtin = self._onboard(order, values.pack(window, INPUT))
             outcome = guarded(builtin, self._admission.rules.profiles.maximum)
             done = Done(outcome, builtin_digest(order.method, VERSION))
         except OodidaError as refusal:
-            done = _refused(refusal)
-        return _report(order, done, started, None)
+            done = refused(refusal)
+        return report_of(order, done, started, None)
 
     async def verify(self, order: VerifyOrder) -> Verdict:
         """Look at a module by the rules, and try it in the sandbox the way it will be called."""
@@ -175,14 +162,14 @@ class Runner:
         call = Call(
             source=module.source,
             environment=module.environment,
-            argument=_checked(order.example),
+            argument=checked(order.example),
             verify=module.side,
             labels={"task": order.id},
         )
         outcome = await self._in_thread(
             lambda cancelled: self._sandbox.run(call, admitted.limits, cancelled)
         )
-        return _verdict(outcome, admitted, guessed=order.example is None)
+        return verdict_of(outcome, admitted, guessed=order.example is None)
 
     async def _run(self, task: _Task) -> Done:
         order, left = task.order, None
@@ -194,11 +181,11 @@ class Runner:
             if order.budget is not None and used is not None:
                 over = order.budget.used_up(used)
                 if over is not None:
-                    return Done(_over_budget(*over))
+                    return Done(over_budget(*over))
                 if order.budget.cpu_s is not None:
                     left = order.budget.cpu_s - used.cpu_s
             task.progress.at(TaskState.COLLECTING)
-            argument = values.pack(await self._window(task, order), _INPUT)
+            argument = values.pack(await self._window(task, order), INPUT)
             builtin = self._onboard(order, argument)
         task.progress.at(TaskState.RUNNING)
         if order.method != CUSTOM:
@@ -215,18 +202,18 @@ class Runner:
         call = Call(
             source=module.source,
             environment=module.environment,
-            argument=_checked(argument),
-            previous=_checked(order.previous),
+            argument=checked(argument),
+            previous=checked(order.previous),
             labels={"task": order.id},
         )
-        cpu_s = _lowered(admitted.limits.cpu_s, left)
+        cpu_s = lowered(admitted.limits.cpu_s, left)
         outcome = await self._in_thread(
-            lambda cancelled: _kept(
+            lambda cancelled: by_contract(
                 self._call(call, module, admitted.limits, order, cancelled, cpu_s), admitted
             )
         )
         if left is not None and cpu_s < admitted.limits.cpu_s:
-            outcome = _of_budget(outcome, left)
+            outcome = of_budget(outcome, left)
         metrics.CALLS.add(outcome.kind.value)
         metrics.CALL_SECONDS.observe(outcome.seconds)
         return Done(outcome, module.digest, module.generation)
@@ -273,8 +260,8 @@ class Runner:
 
     def _offboard(self, order: OffboardOrder) -> Callable[[], Any]:
         def run() -> Any:
-            results: Sequence[Any] = values.unpack(_checked(order.results))
-            previous = values.unpack(_checked(order.previous))
+            results: Sequence[Any] = values.unpack(checked(order.results))
+            previous = values.unpack(checked(order.previous))
             return run_offboard(order.method, results, previous, order.params)
 
         return run
@@ -294,94 +281,3 @@ def _quick(order: OnboardOrder) -> bool:
     """True if a built-in method over its window takes less than a change of threads."""
     signals = 1 if isinstance(order.signals, str) else len(order.signals)
     return order.samples * signals <= QUICK_SAMPLES
-
-
-def _refused(refusal: OodidaError) -> Done:
-    return Done(Outcome(kind=Kind.REFUSED, reason=refusal.message[:2000]), refused=True)
-
-
-def _report(
-    order: OnboardOrder | OffboardOrder, done: Done, started: float, gaps: Gaps | None
-) -> TaskReport:
-    """What is told of a task that began at a moment of the monotonic clock."""
-    outcome = done.outcome
-    ended: Ended = TaskState.SUCCEEDED if outcome.ok else TaskState.FAILED
-    return TaskReport(
-        id=new_id(),
-        task=order.id,
-        attempt=order.attempt,
-        state=TaskState.REJECTED if done.refused else ended,
-        outcome=outcome,
-        digest=done.digest,
-        generation=done.generation,
-        seconds=time.monotonic() - started,
-        gaps=gaps,
-        usage=Usage(cpu_s=outcome.cpu_s, container_starts=outcome.starts),
-    )
-
-
-def _over_budget(what: str, most: float, used: float) -> Outcome:
-    unit = {"cpu_s": "s of processor time", "bytes_sent": "bytes sent"}.get(
-        what, "container starts"
-    )
-    exceeded = Exceeded(limit=Limit.BUDGET, configured=most, seen=used, unit=unit)
-    reason = "the vehicle's budget for this assignment is used up"
-    return Outcome(kind=Kind.LIMIT_EXCEEDED, exceeded=exceeded, reason=reason)
-
-
-def _lowered(cpu_s: int, left: float | None) -> int:
-    """The limit on a call's processor time, where a budget has so many seconds left."""
-    return cpu_s if left is None else min(cpu_s, max(1, math.ceil(left)))
-
-
-def _of_budget(outcome: Outcome, left: float) -> Outcome:
-    """How a call ended whose processor time was lowered to what its budget had left."""
-    if outcome.exceeded is None or outcome.exceeded.limit is not Limit.CPU:
-        return outcome
-    exceeded = outcome.exceeded.model_copy(update={"limit": Limit.BUDGET, "configured": left})
-    reason = f"it was what the budget of this assignment had left here. {outcome.reason}".strip()
-    return outcome.model_copy(update={"exceeded": exceeded, "reason": reason[:2000]})
-
-
-def _kept(outcome: Outcome, admitted: Admitted) -> Outcome:
-    """The outcome, unless its value is not what the module declared."""
-    broken = None if admitted.contract is None else admitted.contract.check(outcome.value)
-    if not outcome.ok or broken is None:
-        return outcome
-    changes = {"kind": Kind.CONTRACT_BROKEN, "value": None, "reason": broken[:2000]}
-    return outcome.model_copy(update=changes)
-
-
-def _verdict(outcome: Outcome, admitted: Admitted, *, guessed: bool) -> Verdict:
-    """What a trial says of a module."""
-    if not outcome.ok:
-        why = f"when it was tried: {outcome.describe()}"
-        return Verdict(ok=False, code=outcome.kind.value, reason=why[:4000])
-    try:
-        said, returned = values.unpack(outcome.value)
-        verdict = _cleaned(Verdict.model_validate(said))
-    except (TypeError, ValueError):  # the module got between: whatever it wrote is no verdict
-        return Verdict(ok=False, code="contract_broken", reason="the trial gave no verdict")
-    notes = [admitted.note]
-    if verdict.ok and admitted.contract is not None:
-        broken = admitted.contract.check(values.pack(returned, _INPUT))
-        if broken is not None and not guessed:
-            reason = f"what it returned for the example is not what it declares: {broken}"
-            return Verdict(ok=False, code="contract_broken", reason=reason)
-        if broken is not None:
-            notes.append(f"for a made-up argument it returned what it does not declare: {broken}")
-    warning = "; ".join(filter(None, (verdict.warning, *notes)))
-    return verdict.model_copy(update={"warning": warning[:4000]})
-
-
-def _cleaned(verdict: Verdict) -> Verdict:
-    """The same, without what a terminal acts upon or a store refuses: a module may have said it."""
-    said = {name: clean(getattr(verdict, name)) for name in ("code", "reason", "warning")}
-    return verdict.model_copy(update=said)
-
-
-def _checked(tree: Tree) -> Tree:
-    try:
-        return values.check(tree, _INPUT)
-    except values.ValueProblem as problem:
-        raise OodidaError(f"the order holds no value that may travel: {problem}") from None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_runtime.admission import Rules
-from edge_runtime.reporter import Bounds
+from edge_runtime.outbox import Bounds
 from protocol.assignment import Attribute
 from protocol.topics import Role
 

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime import reporter as outbox
+from edge_runtime import reporter as sending
 from edge_runtime.clock import Stamp
 from edge_runtime.journal import EdgeJournal, Journal, StoredOrder
-from edge_runtime.reporter import MODULE, PROGRESS, RESULT, Bounds, Ended, Reporter, excess
+from edge_runtime.outbox import MODULE, PROGRESS, RESULT, Bounds, Ended, excess
+from edge_runtime.reporter import Reporter
 from protocol import messages
 from protocol.account import Usage
 from protocol.lifecycle import TaskState
@@ -140,7 +141,7 @@ def test_what_is_dropped_is_out_of_the_journal_too(tmp_path: Path) -> None:
 def test_more_waits_on_the_disk_than_is_held_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "HELD", 10_000)
+    monkeypatch.setattr(sending, "HELD", 10_000)
     journal = Journal(tmp_path / "journal.db")
 
     async def scenario() -> list[str]:
@@ -157,7 +158,7 @@ def test_more_waits_on_the_disk_than_is_held_in_memory(
 def test_what_the_disk_did_not_take_is_written_down_later_with_the_end_of_its_task(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "KEEP_AGAIN_S", 0.01)
+    monkeypatch.setattr(sending, "KEEP_AGAIN_S", 0.01)
     journal = Journal(tmp_path / "journal.db")
     view = EdgeJournal(journal, "car")
 
