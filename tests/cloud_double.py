@@ -131,6 +131,11 @@ class Vehicle:
                     pipe.close()
 
     @property
+    def running(self) -> bool:
+        """True until it has ended."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def log(self) -> str:
         """What it has said, over all its lives."""
         return self._log.read_text()

@@ -268,3 +268,24 @@ def test_a_full_disk_refuses_orders_with_a_reason_and_recovers(
         run(broker, name, vehicle, scenario)
     finally:
         vehicle.kill()
+
+
+def test_of_two_with_one_name_the_first_ends_and_says_why(
+    broker: str, name: str, vehicle: Vehicle, tmp_path: Path
+) -> None:
+    second = Vehicle(broker, name, tmp_path / "another")
+
+    async def scenario(cloud: Cloud, vehicle: Vehicle) -> None:
+        vehicle.start()
+        second.start()
+        await cloud.until(lambda: "name_in_use: another program" in vehicle.log)
+        await cloud.until(lambda: not vehicle.running)
+        order = await cloud.order()  # nobody takes the name back
+        await cloud.until(lambda: bool(cloud.ends(order.id)))
+        assert second.running
+        assert "name_in_use" not in second.log
+
+    try:
+        run(broker, name, vehicle, scenario)
+    finally:
+        second.kill()
