@@ -209,6 +209,54 @@ class NameInUse(LinkError):
     code = "name_in_use"
 
 
+class IdentityError(LinkError):
+    """The broker and this program do not know each other by their certificates."""
+
+    code = "identity_error"
+
+
+class BadIdentity(IdentityError):
+    """The folder of an identity does not hold what belongs in it; `oodida enroll` makes one."""
+
+    code = "bad_identity"
+
+
+class LooseKey(IdentityError):
+    """Others on this machine can read the key: `chmod 600 key.pem`, or enrol again."""
+
+    code = "loose_key"
+
+
+class CertificateExpired(IdentityError):
+    """A certificate is not valid now; `oodida enroll` makes a new one."""
+
+    code = "certificate_expired"
+
+
+class UnknownAuthority(IdentityError):
+    """The broker's certificate is of another authority than the one in ca.pem."""
+
+    code = "unknown_authority"
+
+
+class WrongHost(IdentityError):
+    """The broker's certificate is for another host than the one in the URL."""
+
+    code = "wrong_host"
+
+
+class WrongName(IdentityError):
+    """The certificate is of another name than the one that was given."""
+
+    code = "wrong_name"
+
+
+class NotAuthorised(IdentityError):
+    """The broker does not let this certificate in; it may have been revoked."""
+
+    code = "not_authorised"
+
+
 class CloudAway(LinkError):
     """Nothing was heard of the cloud for too long; what runs there goes on."""
 
@@ -219,6 +267,24 @@ class SetupError(OodidaError):
     """Something that this machine needs first is missing."""
 
     code = "setup_error"
+
+
+class NoAuthority(SetupError):
+    """This folder holds no certificate authority; `oodida pki init` makes one."""
+
+    code = "no_authority"
+
+
+class AuthorityExists(BadRequest):
+    """This folder holds a certificate authority already; it is left as it is."""
+
+    code = "authority_exists"
+
+
+class NotEnrolled(BadRequest):
+    """No valid certificate of this name is known here; `oodida pki list` tells which are."""
+
+    code = "not_enrolled"
 
 
 class IllegalTransition(OodidaError):

@@ -12,7 +12,7 @@ import typer
 
 from oodida import check as checking
 from oodida.alike import alike
-from oodida.cli import deploying, environments, running, show
+from oodida.cli import deploying, environments, running, show, trust
 from oodida.cli.demo import demo as play
 from oodida.cli.doctor import doctor as examine
 from oodida.cli.options import EnvironmentName, Json, To, Url, User
@@ -228,6 +228,10 @@ app.command()(running.cancel)
 
 app.add_typer(environments.app, name="environments")
 app.command()(environments.profiles)
+
+app.add_typer(trust.app, name="pki")
+app.command()(trust.enroll)
+app.command()(trust.revoke)
 
 
 @app.command()

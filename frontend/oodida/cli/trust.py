@@ -1,0 +1,205 @@
+"""The commands about who may speak: the authority, its certificates, and taking them back."""
+
+from __future__ import annotations
+
+import datetime as dt
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from oodida.cli import show
+from oodida.cli.options import Json
+from protocol import identity
+from protocol.errors import BadRequest, NotEnrolled
+from protocol.identity import ROLES, Identity
+
+if TYPE_CHECKING:
+    from oodida.pki import Issued, Pki
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The fleet's certificate authority: a folder that nobody but its keeper can read.",
+    epilog="Begin with [bold]oodida pki init[/bold]; then [bold]oodida enroll[/bold] gives each "
+    "vehicle, worker, orchestrator and analyst a certificate.",
+)
+
+Folder = Annotated[
+    Path,
+    typer.Option("--pki", envvar="OODIDA_PKI", help="The authority's folder."),
+]
+Hosts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--host",
+        help="A name or address that the broker is reached by, as in mqtts://HOST:8883; several "
+        "times. Default: this machine's, and localhost.",
+    ),
+]
+Days = Annotated[float, typer.Option(help="How long the certificate is valid.")]
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to make it; kept off the broker.")],
+    host: Hosts = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Make a certificate authority, and the certificate of the broker.
+
+    FOLDER/broker is what the broker is given. FOLDER/ca.key can make anybody: keep it where no
+    program of the fleet runs, and keep a copy elsewhere.
+    """
+    from oodida.pki import Pki
+
+    with show.errors(json_wanted=as_json):
+        hosts = host or _this_machine()
+        Pki.init(folder, hosts, _now())
+        if as_json:
+            show.as_json({"folder": str(folder), "broker": str(folder / "broker"), "hosts": hosts})
+            return
+        show.out.print(f"the authority is in {folder}, its broker's certificate for", *hosts)
+        show.out.print(f"give the broker {folder}/broker, and enrol who may speak to it:")
+        show.out.print(f"    oodida enroll vehicle car-1 --pki {folder}")
+
+
+@app.command()
+def renew(
+    host: Hosts = None,
+    pki: Folder = Path("pki"),
+    days: Days = 397.0,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Give the broker a new certificate, before the old one expires or for another host.
+
+    The broker reads it when it is started again, or gets a SIGHUP; nobody is disconnected by that.
+    """
+    with show.errors(json_wanted=as_json):
+        hosts = host or _this_machine()
+        made = _open(pki).renew_broker(hosts, _now(), days)
+        if as_json:
+            show.as_json({"until": made.until.isoformat(), "hosts": hosts})
+        else:
+            show.out.print(
+                f"the broker's certificate is valid until {made.until:%Y-%m-%d} for", *hosts
+            )
+
+
+@app.command("list")
+def listed(pki: Folder = Path("pki"), *, as_json: Json = False) -> None:
+    """Every name with the last certificate that it was given."""
+    with show.errors(json_wanted=as_json):
+        now, last = _now(), {}
+        for one in _open(pki).issued():
+            last[one.who] = one
+        if as_json:
+            show.as_json([_told(one, now) for one in last.values()])
+            return
+        show.table(
+            "Certificates",
+            ["name", "state", "until"],
+            [
+                [str(one.who), _state(one, now), f"{one.until:%Y-%m-%d %H:%M}"]
+                for one in last.values()
+            ],
+        )
+
+
+def enroll(
+    role: Annotated[str, typer.Argument(help=f"One of {', '.join(ROLES)}.")],
+    name: Annotated[str, typer.Argument(help="The name: letters, digits, and . _ -")],
+    pki: Folder = Path("pki"),
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Where the files go. Default: identities/ROLE/NAME in the authority's."),
+    ] = None,
+    days: Days = 30.0,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Give a vehicle, worker, orchestrator or analyst a certificate; once more renews it.
+
+    The folder with ca.pem, cert.pem and key.pem goes to that program, which takes it by
+    --identity FOLDER or OODIDA_IDENTITY. Renewed files are read at the next connection: nothing has
+    to be restarted. The broker needs no word of it.
+    """
+    with show.errors(json_wanted=as_json):
+        folder, made = _open(pki).enroll(identity.of(role, name), _now(), days, to)
+        if as_json:
+            show.as_json({**_told(made, _now()), "folder": str(folder)})
+            return
+        show.out.print(
+            f"{made.who} has a certificate until {made.until:%Y-%m-%d %H:%M} UTC: {folder}"
+        )
+
+
+def revoke(
+    name: Annotated[str, typer.Argument(help="ROLE:NAME, such as vehicle:car-1.")],
+    pki: Folder = Path("pki"),
+    *,
+    as_json: Json = False,
+) -> None:
+    """Take back every certificate of a name: the broker ends its connection and lets it in no more.
+
+    The broker reads the list anew within a second, if it has FOLDER/broker itself and not a copy;
+    otherwise hand it FOLDER/broker/crl.pem. `oodida enroll` lets the name in again.
+    """
+    with show.errors(json_wanted=as_json):
+        found = _open(pki)
+        taken = found.revoke(_meant(found, name), _now())
+        if as_json:
+            show.as_json(
+                [_told(one, _now()) for one in found.issued() if one.serial in _serials(taken)]
+            )
+        else:
+            count = "its certificate" if len(taken) == 1 else f"{len(taken)} certificates"
+            show.out.print(f"{taken[0].who}: {count} revoked, in {pki}/broker/crl.pem")
+
+
+def _open(folder: Path) -> Pki:
+    from oodida.pki import Pki
+
+    return Pki(folder)
+
+
+def _meant(pki: Pki, word: str) -> Identity:
+    """``role:name``, or a name that one role alone has."""
+    if ":" in word:
+        return identity.parse(word)
+    found = sorted({one.who for one in pki.issued() if one.who.name == word})
+    if not found:
+        raise NotEnrolled(f"nobody called {word!r:.80} was ever enrolled here")
+    if len(found) > 1:
+        raise BadRequest(f"{word} is {' and '.join(map(str, found))}: say which one")
+    return found[0]
+
+
+def _this_machine() -> list[str]:
+    return list(dict.fromkeys([socket.gethostname(), "localhost", "127.0.0.1"]))
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC).replace(microsecond=0)
+
+
+def _serials(taken: Sequence[Issued]) -> set[int]:
+    return {one.serial for one in taken}
+
+
+def _state(one: Issued, now: dt.datetime) -> str:
+    if one.revoked is not None:
+        return "revoked"
+    return "valid" if one.valid(now) else "expired"
+
+
+def _told(one: Issued, now: dt.datetime) -> dict[str, Any]:
+    return {
+        "name": str(one.who),
+        "serial": f"{one.serial:x}",
+        "state": _state(one, now),
+        "until": one.until.isoformat(),
+    }

@@ -1,0 +1,140 @@
+"""The authority's folder.
+
+ca.pem, ca.key          the authority; whoever has the key can be anybody
+ledger.jsonl            what was issued and revoked
+broker/                 what the broker is given: ca.pem, cert.pem, key.pem, crl.pem
+identities/ROLE/NAME/   what a program is given: ca.pem, cert.pem, key.pem
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from oodida.pki import ledger, private
+from oodida.pki.authority import Authority, Credentials
+from oodida.pki.ledger import Issued
+from protocol.errors import AuthorityExists, BadRequest, NoAuthority, NotEnrolled
+from protocol.identity import Identity
+
+#: How long certificates are valid, in days: those of programs are short-lived.
+DAYS: Final = 30.0
+BROKER_DAYS: Final = 397.0
+MOST_DAYS: Final = 825.0
+#: The user of the broker's image, whom root hands the broker's files to.
+BROKER_USER: Final = 65534
+
+
+class Pki:
+    """A certificate authority in a folder. Raises NoAuthority if there is none."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            certificate = (folder / "ca.pem").read_bytes()
+            key = (folder / "ca.key").read_bytes()
+            self._authority = Authority.load(certificate, key)
+        except FileNotFoundError:
+            raise NoAuthority(
+                f"{folder} holds no certificate authority; `oodida pki init {folder}` makes one, "
+                "--pki or OODIDA_PKI names another"
+            ) from None
+        except (OSError, ValueError) as problem:
+            raise NoAuthority(f"the certificate authority in {folder}: {problem}") from None
+
+    @classmethod
+    def init(cls, folder: Path, hosts: Sequence[str], now: dt.datetime) -> Pki:
+        """Make an authority, and what its broker is given. Raises AuthorityExists."""
+        if (folder / "ca.key").exists():
+            raise AuthorityExists(f"{folder} holds a certificate authority already; it is left")
+        authority = Authority.new(now)
+        authority.issue_broker(hosts, now, 1)  # a host that is none is told before anything is made
+        private.make_folder(folder)
+        folder.chmod(0o700)
+        private.make_folder(folder / "broker")
+        private.make_folder(folder / "identities")
+        if os.geteuid() == 0:
+            os.chown(folder / "broker", BROKER_USER, BROKER_USER)
+        private.write(folder / "ledger.jsonl", b"")
+        private.write(folder / "ca.pem", authority.certificate)
+        private.write(folder / "ca.key", authority.key)  # last: with it there is an authority
+        pki = cls(folder)
+        pki.renew_broker(hosts, now)
+        pki._publish_revoked([], now)
+        return pki
+
+    def renew_broker(
+        self, hosts: Sequence[str], now: dt.datetime, days: float = BROKER_DAYS
+    ) -> Credentials:
+        """A new certificate for the broker."""
+        made = self._authority.issue_broker(hosts, now, _days(days))
+        self._hand_over(self.folder / "broker", made)
+        return made
+
+    def enroll(
+        self, who: Identity, now: dt.datetime, days: float = DAYS, to: Path | None = None
+    ) -> tuple[Path, Issued]:
+        """Give a name a certificate, and with it the folder that proves it.
+
+        Once more is a renewal: the certificate before stays valid until its own end.
+        """
+        target = to or self.folder / "identities" / who.role / who.name
+        with self._alone():
+            made = self._authority.issue(who, now, _days(days))
+            line = ledger.issued(who, made.serial, now, made.until)
+            # First what can be revoked, then what can be used.
+            self._append(line)
+            private.make_folder(target)
+            self._hand_over(target, made)
+        return target, Issued(who, made.serial, now, made.until)
+
+    def revoke(self, who: Identity, now: dt.datetime) -> list[Issued]:
+        """Take back every certificate of a name. Raises NotEnrolled if it has none."""
+        with self._alone():
+            known = self.issued()
+            taken = [one for one in known if one.who == who and one.valid(now)]
+            if not taken:
+                raise NotEnrolled(
+                    f"{who} has no valid certificate; `oodida pki list` tells who has"
+                )
+            self._append("".join(ledger.revoked(one, now) for one in taken))
+            self._publish_revoked(self.issued(), now)
+        return taken
+
+    def issued(self) -> list[Issued]:
+        """Every certificate that was ever issued, in order."""
+        return ledger.read((self.folder / "ledger.jsonl").read_text().splitlines())
+
+    def _publish_revoked(self, known: Sequence[Issued], now: dt.datetime) -> None:
+        """Whatever has expired is refused for that."""
+        serials = [one.serial for one in known if one.revoked is not None and now < one.until]
+        number = sum(one.revoked is not None for one in known)
+        listed = self._authority.revocation_list(serials, number, now)
+        private.write(self.folder / "broker" / "crl.pem", listed)
+
+    def _hand_over(self, target: Path, made: Credentials) -> None:
+        private.write(target / "ca.pem", self._authority.certificate)
+        private.write(target / "key.pem", made.key)
+        private.write(target / "cert.pem", made.certificate)
+
+    def _append(self, lines: str) -> None:
+        path = self.folder / "ledger.jsonl"
+        private.write(path, path.read_bytes() + lines.encode())
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One at a time: two that write the ledger at once would lose a line."""
+        with (self.folder / "ca.key").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _days(days: float) -> float:
+    if not 0 < days <= MOST_DAYS:
+        raise BadRequest(f"--days {days:g}: a certificate is valid above 0 to {MOST_DAYS:g} days")
+    return days

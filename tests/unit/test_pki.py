@@ -1,0 +1,197 @@
+"""The authority: what it issues, what it takes back, and who can read its files."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from typer.testing import CliRunner
+
+from oodida.cli.app import app
+from oodida.pki import Pki, private
+from protocol import identity
+from protocol.errors import AuthorityExists, BadRequest, NoAuthority, NotEnrolled
+
+NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
+CAR = identity.of("vehicle", "car-1")
+
+
+@pytest.fixture
+def pki(tmp_path: Path) -> Pki:
+    return Pki.init(tmp_path / "pki", ["localhost", "127.0.0.1", "::1"], NOW)
+
+
+def revoked(pki: Pki) -> set[int]:
+    listed = x509.load_pem_x509_crl((pki.folder / "broker" / "crl.pem").read_bytes())
+    return {one.serial_number for one in listed}
+
+
+def openssl(*words: str | Path) -> str:
+    done = subprocess.run(
+        ["openssl", *map(str, words)],  # noqa: S607 - wherever this machine has it
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+def test_nobody_else_can_read_a_key(pki: Pki) -> None:
+    folder, _ = pki.enroll(CAR, NOW)
+    everything = [pki.folder, *pki.folder.rglob("*")]
+    for path in everything:
+        assert path.stat().st_mode & 0o077 == 0, path
+    assert {p.name for p in folder.iterdir()} == {"ca.pem", "cert.pem", "key.pem"}
+    assert not [p for p in everything if p.name.startswith(".")], "a half-written file"
+
+
+def test_a_certificate_proves_a_client_and_the_brokers_proves_a_server(pki: Pki) -> None:
+    long = identity.of("orchestrator", "o" * 64)
+    folder, made = pki.enroll(long, NOW)
+    client = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
+    server = x509.load_pem_x509_certificate((pki.folder / "broker" / "cert.pem").read_bytes())
+    for certificate, purpose in (
+        (client, ExtendedKeyUsageOID.CLIENT_AUTH),
+        (server, ExtendedKeyUsageOID.SERVER_AUTH),
+    ):
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        assert list(usage) == [purpose]
+        assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    (name,) = client.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    (role,) = client.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
+    assert (role.value, name.value) == long
+    assert client.not_valid_after_utc == made.until == NOW + dt.timedelta(days=30)
+
+
+def test_openssl_takes_what_is_issued_and_what_is_taken_back(pki: Pki) -> None:
+    folder, _ = pki.enroll(CAR, NOW)
+    ca, crl = folder / "ca.pem", pki.folder / "broker" / "crl.pem"
+    verify: list[str | Path] = ["verify", "-CAfile", ca, "-CRLfile", crl, "-crl_check"]
+    client: list[str | Path] = [*verify, "-purpose", "sslclient", folder / "cert.pem"]
+    broker = pki.folder / "broker" / "cert.pem"
+    assert "OK" in openssl(*client)
+    assert "OK" in openssl(*verify, "-purpose", "sslserver", broker)
+    assert "unsuitable certificate purpose" in openssl(*verify, "-purpose", "sslclient", broker)
+    pki.revoke(CAR, NOW)
+    assert "certificate revoked" in openssl(*client)
+
+
+def test_revoking_takes_back_all_certificates_of_a_name_and_no_other(pki: Pki) -> None:
+    same_name = identity.of("worker", "car-1")
+    first, second = pki.enroll(CAR, NOW)[1], pki.enroll(CAR, NOW)[1]
+    other = pki.enroll(same_name, NOW)[1]
+    assert {one.serial for one in pki.revoke(CAR, NOW)} == {first.serial, second.serial}
+    assert revoked(pki) == {first.serial, second.serial}
+    again = pki.enroll(CAR, NOW)[1]
+    assert revoked(pki) == {first.serial, second.serial}
+    valid = {one.serial for one in Pki(pki.folder).issued() if one.valid(NOW)}
+    assert valid == {other.serial, again.serial}
+
+
+def test_what_was_never_enrolled_or_has_expired_cannot_be_revoked(pki: Pki) -> None:
+    with pytest.raises(NotEnrolled, match="vehicle:car-1 has no valid"):
+        pki.revoke(CAR, NOW)
+    pki.enroll(CAR, NOW, days=1)
+    with pytest.raises(NotEnrolled):
+        pki.revoke(CAR, NOW + dt.timedelta(days=2))
+
+
+def test_no_certificate_outlives_its_authority_or_is_valid_for_long(pki: Pki) -> None:
+    late = NOW + dt.timedelta(days=3645)
+    assert pki.enroll(CAR, late)[1].until == NOW + dt.timedelta(days=3650)
+    for days in (0, -1, 826, float("nan"), float("inf")):
+        with pytest.raises(BadRequest, match="--days"):
+            pki.enroll(CAR, NOW, days=days)
+
+
+def test_many_that_enrol_at_once_are_all_in_the_ledger(pki: Pki) -> None:
+    def enrol(number: int) -> None:
+        Pki(pki.folder).enroll(identity.of("vehicle", f"car-{number}"), NOW)
+
+    threads = [threading.Thread(target=enrol, args=(n,)) for n in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {one.who.name for one in pki.issued()} == {f"car-{n}" for n in range(12)}
+
+
+def test_an_authority_is_never_made_over_another(pki: Pki) -> None:
+    before = (pki.folder / "ca.key").read_bytes()
+    with pytest.raises(AuthorityExists):
+        Pki.init(pki.folder, ["localhost"], NOW)
+    assert (pki.folder / "ca.key").read_bytes() == before
+
+
+@pytest.mark.parametrize("host", ["", "a b", "*", "höst", "a/b", "a..b", "x" * 300])
+def test_a_host_that_is_none_makes_no_authority(tmp_path: Path, host: str) -> None:
+    with pytest.raises(BadRequest, match="neither a host"):
+        Pki.init(tmp_path / "pki", [host], NOW)
+    assert not (tmp_path / "pki").exists()
+
+
+def test_a_broken_authority_says_so(pki: Pki, tmp_path: Path) -> None:
+    with pytest.raises(NoAuthority, match="oodida pki init"):
+        Pki(tmp_path / "nowhere")
+    with (pki.folder / "ledger.jsonl").open("a") as file:
+        file.write('{"issued": "vehicle:car/+"}\n')
+    with pytest.raises(NoAuthority, match="line 1"):
+        pki.issued()
+    (pki.folder / "ca.key").write_bytes(b"nothing")
+    with pytest.raises(NoAuthority):
+        Pki(pki.folder)
+
+
+def test_a_write_that_fails_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "key.pem"
+    private.write(path, b"old")
+
+    def fail(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        private.write(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def command(*words: str | Path) -> tuple[int, str]:
+    done = CliRunner().invoke(app, [str(w) for w in words])
+    return done.exit_code, done.output
+
+
+def test_the_commands_from_nothing_to_revoked(tmp_path: Path) -> None:
+    pki = tmp_path / "pki"
+    assert command("pki", "init", pki, "--host", "broker.example")[0] == 0
+    status, said = command("enroll", "vehicle", "car-1", "--pki", pki, "--json")
+    assert status == 0
+    assert Path(json.loads(said)["folder"], "key.pem").is_file()
+    assert command("enroll", "worker", "car-1", "--pki", pki, "--to", tmp_path / "w")[0] == 0
+    assert (tmp_path / "w" / "cert.pem").is_file()
+    status, said = command("revoke", "car-1", "--pki", pki, "--json")
+    assert (status, json.loads(said)["error"]["code"]) == (1, "bad_request")
+    status, said = command("revoke", "vehicle:car-1", "--pki", pki, "--json")
+    assert [one["state"] for one in json.loads(said)] == ["revoked"]
+    status, said = command("pki", "list", "--pki", pki, "--json")
+    states = {one["name"]: one["state"] for one in json.loads(said)}
+    assert states == {"vehicle:car-1": "revoked", "worker:car-1": "valid"}
+    for words, code in (
+        (("enroll", "vehicle", "a/b"), "bad_request"),
+        (("enroll", "admin", "a"), "bad_request"),
+        (("revoke", "vehicle:car-1"), "not_enrolled"),
+        (("revoke", "nobody"), "not_enrolled"),
+        (("pki", "init", pki), "authority_exists"),
+    ):
+        extra = () if words[0] == "pki" else ("--pki", pki)
+        status, said = command(*words, *extra, "--json")
+        assert (status, json.loads(said)["error"]["code"]) == (1, code)
