@@ -25,8 +25,10 @@ from edge_runtime.sandbox import AnySandbox
 from edge_runtime.session_counter import SessionCounter
 from edge_runtime.settings import Settings
 from edge_runtime.signals import Source
+from edge_runtime.vouched import Vouched
 from edge_runtime.work import Work
 from protocol import messages, topics
+from protocol.endorsement import OFFBOARD
 from protocol.errors import BadRequest, LinkError, NameInUse
 from protocol.link import Incoming, Link, Outgoing, Will
 from protocol.messages import (
@@ -72,9 +74,12 @@ class Agent:
         self._journal = EdgeJournal(shared, f"{settings.role}-{settings.name}")
         reports = topics.reports(settings.role, settings.name)
         self._reporter = Reporter(reports, self._journal, settings.outbox)
+        to = settings.name if settings.role == "vehicles" else OFFBOARD
+        vouched = Vouched.load(settings.identity, to)
         self._installer = Installer(
-            self._modules, sandbox, admission, self._reporter, environments, self._work.start
-        )
+            self._modules, sandbox, admission, self._reporter, environments, self._work.start,
+            vouched,
+        )  # fmt: skip
         self._runner = Runner(
             source=source,
             modules=self._modules,
@@ -84,6 +89,7 @@ class Agent:
             calls=settings.calls,
             journal=self._journal,
             clock=self._clock,
+            vouched=vouched,
         )
         self._modules.missing = lambda user, name: self._work.start("ask", self._ask(user, name))
         self._installer.on_environment(lambda: self._work.start("presence", self._announce()))

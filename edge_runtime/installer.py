@@ -12,6 +12,7 @@ from edge_runtime.environments.port import AnyKeeper
 from edge_runtime.modules import ModuleStore
 from edge_runtime.reporter import Reporter
 from edge_runtime.sandbox import AnySandbox
+from edge_runtime.vouched import Vouched
 from protocol.errors import OodidaError
 from protocol.imports import imported
 from protocol.limits import Limits
@@ -35,9 +36,11 @@ class Installer:
         reporter: Reporter,
         environments: AnyKeeper,
         start: Callable[[str, Coroutine[Any, Any, None]], object],
+        vouched: Vouched = Vouched(),  # noqa: B008 - it does not change
     ) -> None:
         self._modules, self._sandbox, self._admission = modules, sandbox, admission
         self._reporter, self._environments, self._start = reporter, environments, start
+        self._vouched = vouched
         self._changed: Callable[[], object] = lambda: None
         #: The generations that wait for room on the disk.
         self._later: dict[tuple[str, str], int] = {}
@@ -74,6 +77,7 @@ class Installer:
             return
 
     async def _admit(self, module: Module) -> None:
+        self._vouched.check(module, self._modules.get(module.user_id, module.name))
         # In a thread: a hostile source of the largest size takes long to look through.
         admitted = await asyncio.to_thread(self._admission.admit, module)
         if isinstance(admitted, Verdict):
@@ -102,8 +106,7 @@ class Installer:
             self._sandbox.expect(module.environment, limits, imported(module.source))
             self._report(module, "ready", "; ".join(lowered))
             return
-        newest = self._modules.get(module.user_id, module.name)
-        number = newest.generation if newest else 0
+        number = self._modules.newest(module.user_id, module.name)
         self._report(module, "refused", f"generation {number} is here, which is newer")
 
     def _refuse(self, module: Module, reason: str) -> None:

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 SEPARATOR: Final = "@"
 #: How the name of a file ends that says why a module was refused.
 REFUSED: Final = ".refused"
+#: How the name of a file ends that says which generation was here, when the module is not any more.
+LAST: Final = ".last"
 #: How often it is noted that a module is used, in seconds.
 TOUCH_S: Final = 3600.0
 
@@ -32,13 +34,15 @@ class ModuleStore:
 
     Each is two files, ``{user}@{name}.py`` with the analyst's source as it came, and a ``.json``
     with its generation, environment and digest; ``.refused`` says of one that came why it cannot be
-    run here. What is in the folder at the start is taken over.
+    run here, ``.last`` of one that was removed which generation it was. What is in the folder at
+    the start is taken over.
     """
 
     def __init__(self, folder: Path, side: Side) -> None:
         self._folder, self._side = folder, side
         self._modules: dict[tuple[str, str], Module] = {}
         self._refused: dict[tuple[str, str], tuple[int, str]] = {}
+        self._last: dict[tuple[str, str], int] = {}
         self._changed = asyncio.Event()
         #: Told of a module that is waited for and is not here.
         self.missing: Callable[[str, str], object] = lambda _user, _name: None
@@ -49,10 +53,17 @@ class ModuleStore:
                 self._modules[module.user_id, module.name] = module
         for path in folder.glob(f"*{SEPARATOR}*{REFUSED}"):
             self._read_refusal(path)
+        for path in folder.glob(f"*{SEPARATOR}*{LAST}"):
+            self._read_last(path)
 
     def get(self, user: str, name: str) -> Module | None:
         """The newest generation, if there is any."""
         return self._modules.get((user, name))
+
+    def newest(self, user: str, name: str) -> int:
+        """The newest generation that is or was here; 0 if there was none."""
+        module = self.get(user, name)
+        return module.generation if module is not None else self._last.get((user, name), 0)
 
     def touch(self, user: str, name: str) -> None:
         """Note that a module is used: the time of its file says when it was used last."""
@@ -70,6 +81,10 @@ class ModuleStore:
             path = self.path(user, name)
             with contextlib.suppress(OSError):
                 if now - path.with_suffix(".json").stat().st_mtime > keep_s:
+                    # An older generation must not come back in its place.
+                    last = json.dumps({"generation": module.generation})
+                    _replace(path.with_suffix(LAST), last.encode())
+                    self._last[user, name] = module.generation
                     # The facts go first: without them a source is not taken over.
                     path.with_suffix(".json").unlink()
                     path.unlink(missing_ok=True)
@@ -82,11 +97,11 @@ class ModuleStore:
         return {module.environment for module in self._modules.values()}
 
     def put(self, module: Module) -> bool:
-        """Keep a module; False if a newer generation is here already, which is never replaced."""
-        newest = self.get(module.user_id, module.name)
-        if newest is not None and newest.generation > module.generation:
+        """Keep a module; False if a newer generation is or was here, which is never replaced."""
+        if self.newest(module.user_id, module.name) > module.generation:
             return False
-        if newest != module:
+        newest = self.get(module.user_id, module.name)
+        if newest is None or not _same(newest, module):
             self._write(module)
             self._modules[module.user_id, module.name] = module
             refused, _ = self._refused.get((module.user_id, module.name), (0, ""))
@@ -143,6 +158,13 @@ class ModuleStore:
         except (OSError, ValueError, TypeError, KeyError) as problem:
             log.warning("%s is not taken over: %s", path.name, problem)
 
+    def _read_last(self, path: Path) -> None:
+        user, _, name = path.name.removesuffix(LAST).partition(SEPARATOR)
+        try:
+            self._last[user, name] = int(json.loads(path.read_bytes())["generation"])
+        except (OSError, ValueError, TypeError, KeyError) as problem:
+            log.warning("%s is not taken over: %s", path.name, problem)
+
     def _write(self, module: Module) -> None:
         path = self.path(module.user_id, module.name)
         facts = module.model_dump(mode="json", exclude={"source"})
@@ -160,6 +182,13 @@ class ModuleStore:
             return None
         stored_as = self.path(module.user_id, module.name)
         return module if module.side is self._side and stored_as.stem == path.stem else None
+
+
+def _same(one: Module, other: Module) -> bool:
+    """True if they differ at most in when they were vouched for: it is said anew each time."""
+    if (one.endorsement is None) != (other.endorsement is None):
+        return False
+    return one.model_copy(update={"endorsement": other.endorsement}) == other
 
 
 def _replace(path: Path, content: bytes) -> None:

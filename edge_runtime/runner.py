@@ -24,6 +24,7 @@ from edge_runtime.sessions import Sessions
 from edge_runtime.signals import Source
 from edge_runtime.trial import verdict_of
 from edge_runtime.underway import Progress
+from edge_runtime.vouched import Vouched
 from edge_runtime.window import collect
 from protocol import values
 from protocol.account import Gaps, Usage
@@ -78,9 +79,10 @@ class Runner:
         calls: int,
         journal: EdgeJournal,
         clock: Clock,
+        vouched: Vouched = Vouched(),  # noqa: B008 - it does not change
     ) -> None:
         self._source, self._modules = source, modules
-        self._journal, self._clock = journal, clock
+        self._journal, self._clock, self._vouched = journal, clock, vouched
         self._sandbox, self._admission, self._environment = sandbox, admission, environment
         self._sessions = Sessions(sandbox)
         self._threads = ThreadPoolExecutor(calls, thread_name_prefix="call")
@@ -155,6 +157,7 @@ class Runner:
     async def verify(self, order: VerifyOrder) -> Verdict:
         """Look at a module by the rules, and try it in the sandbox the way it will be called."""
         module = order.module
+        self._vouched.check_trial(module)
         admitted = await asyncio.to_thread(self._admission.admit, module)
         if isinstance(admitted, Verdict):
             return admitted
@@ -195,6 +198,7 @@ class Runner:
             return Done(Outcome(kind=Kind.REFUSED, reason=NO_SANDBOX))
         # Only now is the newest generation taken: it may have come while the window filled.
         module = await self._modules.wait(order.user_id, order.module or "", order.generation)
+        self._vouched.check(module)
         admitted = await asyncio.to_thread(self._admission.admit, module)
         if isinstance(admitted, Verdict):  # the rules here have changed since it came
             raise ModuleRefused(f"{admitted.place}{admitted.reason}")

@@ -22,6 +22,7 @@ class Settings:
 
     ``calls``: containers at a time; ``rules``: what holds here; ``session_expiry_s``: for how long
     the broker keeps messages for it while it is away, None for what its role needs;
+    ``identity``: the folder of its certificate, None for a system on one machine;
     ``passing``: once it has said goodbye, the broker keeps no presence of it.
     """
 
@@ -34,6 +35,7 @@ class Settings:
     calls: int = 4
     session_expiry_s: int | None = None
     outbox: Bounds = field(default_factory=Bounds)
+    identity: Path | None = None
     passing: bool = False
 
     @property

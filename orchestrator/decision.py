@@ -14,6 +14,7 @@ from orchestrator.presences import RollCall
 from orchestrator.store import Database, problems, queries
 from orchestrator.store.tables import AssignmentRow
 from orchestrator.turn import Turn
+from orchestrator.vouching import Vouching
 from protocol.link import Incoming, Outgoing
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,9 @@ class Decided(NamedTuple):
 
 
 def decide(
-    database: Database, batch: Sequence[Incoming], due: Due, roll: RollCall | None = None
-) -> Decided:
+    database: Database, batch: Sequence[Incoming], due: Due, roll: RollCall | None = None,
+    vouching: Vouching | None = None,
+) -> Decided:  # fmt: skip
     """Handle a batch in one transaction, with what is overdue, and what is due to the outbox.
 
     If another orchestrator is in the way, it is decided again on what is there then. Raises what
@@ -48,7 +50,7 @@ def decide(
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return _once(database, batch, due, roll, last=attempt == ATTEMPTS)
+            return _once(database, batch, due, roll, vouching, last=attempt == ATTEMPTS)
         except Exception as error:
             if attempt == ATTEMPTS or not problems.contended(error):
                 raise
@@ -57,10 +59,11 @@ def decide(
 
 
 def _once(
-    database: Database, batch: Sequence[Incoming], due: Due, roll: RollCall | None, *, last: bool
-) -> Decided:
+    database: Database, batch: Sequence[Incoming], due: Due, roll: RollCall | None,
+    vouching: Vouching | None, *, last: bool,
+) -> Decided:  # fmt: skip
     with database.transaction() as session:
-        turn = Turn(session, time.time(), last_try=last)
+        turn = Turn(session, time.time(), last_try=last, vouching=vouching)
         inbox.read(turn, batch, roll)
         # Asked once: its clock runs on while the turn is decided.
         rolled = roll is not None and not roll.left_s

@@ -11,6 +11,7 @@ from orchestrator.store.tables import DeploymentRow, EnvironmentRow
 from orchestrator.turn import Turn, dump, error_reply, load
 from protocol import topics
 from protocol.assignment import Select
+from protocol.endorsement import TRIAL
 from protocol.environment import EnvironmentSpec
 from protocol.errors import (
     BadRequest,
@@ -44,6 +45,8 @@ def request(turn: Turn, deploy: Deploy) -> DeploymentEvent:
         if row.user_id != deploy.user_id:
             raise NameTaken
         return events.of_deployment(turn, row)
+    if turn.vouching is not None:
+        turn.vouching.check(deploy, turn.now)
     _check(turn, deploy)
     asked = deploy.environment
     environment = environments.ask(turn, deploy.user_id, asked)
@@ -88,9 +91,15 @@ def _patience(environment: Known) -> float:
 
 def _order_trial(turn: Turn, row: DeploymentRow, deploy: Deploy, environment: Known) -> None:
     left = max(0.0, (row.deadline_at or turn.now) - turn.now)
+    module = _module(deploy, 1, row.digest, environment)  # its generation comes when it ships
+    if turn.vouching is not None and deploy.signature is not None:
+        module = turn.vouching.endorsed(
+            module, TRIAL, deployment=row.id, asked=deploy.asked, analyst=deploy.signature,
+            now=turn.now,
+        )  # fmt: skip
     order = VerifyOrder(
         id=row.id,
-        module=_module(deploy, 1, row.digest, environment),  # its generation comes when it ships
+        module=module,
         example=deploy.example,
         timeout_s=left,
     )
@@ -232,5 +241,5 @@ def _decide(turn: Turn, row: DeploymentRow, verdict: Verdict) -> None:
         row.generation = newest.generation + 1 if newest else 1
         environment = _environment(turn, row, deploy)
         module = _module(deploy, row.generation, row.digest, environment)
-        shipped.ship(turn, row, module, deploy.vehicles)
+        shipped.ship(turn, row, module, deploy)
     turn.event(row.user_id, row.id, events.of_deployment(turn, row))

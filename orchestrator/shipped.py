@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from orchestrator import assignments, events, seen
 from orchestrator.guard import guarded
 from orchestrator.seen import Seen
@@ -10,36 +12,40 @@ from orchestrator.store.tables import DeploymentRow, EdgeRow, ModuleRow, ModuleS
 from orchestrator.turn import Turn, dump, load
 from protocol import topics
 from protocol.assignment import Select
-from protocol.messages import NO_SANDBOX, ModuleMessage, ModuleReport
+from protocol.endorsement import OFFBOARD
+from protocol.messages import NO_SANDBOX, Deploy, ModuleMessage, ModuleReport
 from protocol.module import Module, Side
+from protocol.signing import Signature
 
 
-def ship(turn: Turn, row: DeploymentRow, module: Module, vehicles: Select | None) -> None:
+def ship(turn: Turn, row: DeploymentRow, module: Module, deploy: Deploy) -> None:
     """Make a module the current one, and send it to those that it is for."""
+    vehicles, signature = deploy.vehicles, deploy.signature
     asked = {
         "limits": module.limits.model_dump(mode="json"),
         "returns": module.returns,
         "image": module.image,
+        "asked": deploy.asked,
+        "signature": signature.model_dump(mode="json") if signature else None,
     }
-    turn.session.add(
-        ModuleRow(
-            user_id=module.user_id,
-            side=module.side,
-            name=module.name,
-            generation=module.generation,
-            digest=module.digest,
-            environment=module.environment,
-            source=module.source.encode(),
-            vehicles=dump(vehicles) if vehicles else None,
-            deployment=row.id,
-            shipped_at=turn.now,
-            asked=dump(asked),
-        )
+    stored = ModuleRow(
+        user_id=module.user_id,
+        side=module.side,
+        name=module.name,
+        generation=module.generation,
+        digest=module.digest,
+        environment=module.environment,
+        source=module.source.encode(),
+        vehicles=dump(vehicles) if vehicles else None,
+        deployment=row.id,
+        shipped_at=turn.now,
+        asked=dump(asked),
     )
+    turn.session.add(stored)
     turn.module_added()
-    message = ModuleMessage.of(module)
     if module.side is Side.OFFBOARD:
-        turn.send(topics.offboard_modules(module.user_id, module.name), message, retain=True)
+        topic = topics.offboard_modules(module.user_id, module.name)
+        turn.send(topic, _message(turn, stored, OFFBOARD), retain=True)
         for worker in queries.online(turn.session, "workers"):
             _remember(turn, row.id, worker, "pending")
     else:
@@ -53,7 +59,7 @@ def ship(turn: Turn, row: DeploymentRow, module: Module, vehicles: Select | None
             _remember(turn, row.id, vehicle, state)
             if one is not None and one.sandbox:
                 topic = topics.modules(vehicle, module.user_id, module.name)
-                turn.send(topic, message, retain=True)
+                turn.send(topic, _message(turn, stored, vehicle), retain=True)
     turn.session.flush()
     for id_ in sorted(row.id for row in queries.collecting(turn.session, user=module.user_id)):
         guarded(turn, id_, assignments.code_changed)
@@ -111,12 +117,12 @@ def edge_up(turn: Turn, row: EdgeRow) -> None:
         if side is Side.ONBOARD:
             if not _is_for(module, row, drawn=state is not None):
                 continue
-            topic = topics.modules(row.name, module.user_id, module.name)
+            to, topic = row.name, topics.modules(row.name, module.user_id, module.name)
         else:
-            topic = topics.offboard_modules(module.user_id, module.name)
+            to, topic = OFFBOARD, topics.offboard_modules(module.user_id, module.name)
         if state is None or state.state not in ("ready", "refused"):
             _remember(turn, module.deployment, row.name, "pending")
-        turn.send(topic, ModuleMessage.of(_stored(module)), retain=True)
+        turn.send(topic, _message(turn, module, to), retain=True)
 
 
 def _is_for(module: ModuleRow, row: EdgeRow, *, drawn: bool) -> bool:
@@ -126,7 +132,20 @@ def _is_for(module: ModuleRow, row: EdgeRow, *, drawn: bool) -> bool:
     return row.name in select.choose({row.name: Seen(row.name, row.presence, online=row.online)})
 
 
-def _stored(row: ModuleRow) -> Module:
+def _message(turn: Turn, row: ModuleRow, to: str) -> ModuleMessage:
+    """A module as it goes to a vehicle, or to all workers: signed where there are certificates."""
+    asked = load(row.asked) if row.asked else {}
+    wanted, signature = asked.pop("asked", None), asked.pop("signature", None)
+    module = _stored(row, asked)
+    if turn.vouching is not None and signature is not None:
+        module = turn.vouching.endorsed(
+            module, to, deployment=row.deployment, asked=wanted,
+            analyst=Signature.model_validate(signature), now=turn.now,
+        )  # fmt: skip
+    return ModuleMessage.of(module)
+
+
+def _stored(row: ModuleRow, asked: dict[str, Any]) -> Module:
     return Module.model_validate(
         {
             "user_id": row.user_id,
@@ -136,7 +155,7 @@ def _stored(row: ModuleRow) -> Module:
             "environment": row.environment,
             "source": row.source.decode(),
             "digest": row.digest,
-            **(load(row.asked) if row.asked else {}),
+            **asked,
         }
     )
 

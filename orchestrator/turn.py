@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from orchestrator.bundle import Bundle
 from orchestrator.store import Session, deployment_queries
 from orchestrator.store.tables import EdgeRow, ModuleRow
+from orchestrator.vouching import Vouching
 from protocol import messages, topics, values
 from protocol.errors import OodidaError, ValueTooLarge
 from protocol.link import Outgoing
@@ -36,6 +37,7 @@ class Turn:
     after the commit and never again: whoever misses it asks, or tells, once more.
 
     Where ``deployments`` stand is told once a turn, however many vehicles spoke of them.
+    ``vouching`` is None where nobody has a certificate: on one machine.
     """
 
     session: Session
@@ -45,6 +47,7 @@ class Turn:
     progressed: set[str] = field(default_factory=set)
     deployments: set[str] = field(default_factory=set)
     last_try: bool = False
+    vouching: Vouching | None = None
     _current: dict[Side, Sequence[ModuleRow]] = field(default_factory=dict)
 
     @contextmanager

@@ -131,6 +131,18 @@ class ModuleRefused(OodidaError):
     code = "module_refused"
 
 
+class BadSignature(OodidaError):
+    """A signature does not fit: what is signed was changed, or somebody else has signed it."""
+
+    code = "bad_signature"
+
+
+class NotSigned(BadSignature):
+    """It has to be signed here, and is not: connect with an identity."""
+
+    code = "not_signed"
+
+
 class EnvironmentRefused(OodidaError):
     """The libraries asked for cannot be had; `reason_code` in the details says why."""
 

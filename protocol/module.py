@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, model_validator
 
+from protocol.endorsement import Endorsement
 from protocol.limits import LimitsAsked
 from protocol.outcome import Frozen
 from protocol.topics import NAME
@@ -60,7 +61,7 @@ class Module(Frozen):
 
     ``limits`` is what its calls may use, as asked for; ``returns`` the JSON schema of its result,
     None where the source's own annotation is the contract; ``image`` where the environment's image
-    is had from, None for those that every vehicle has.
+    is had from, None for those that every vehicle has. ``endorsement`` is who vouches for it.
     """
 
     user_id: Name
@@ -73,6 +74,7 @@ class Module(Frozen):
     limits: LimitsAsked = Field(default_factory=LimitsAsked)
     returns: dict[str, Any] | None = None
     image: ImageReference | None = None
+    endorsement: Endorsement | None = None
 
     @model_validator(mode="after")
     def _digest_fits(self) -> Self:

@@ -14,6 +14,7 @@ from protocol.assignment import (
     SignalName,
     WindowGaps,
 )
+from protocol.endorsement import Endorsement
 from protocol.environment import EnvironmentSpec
 from protocol.limits import LimitsAsked
 from protocol.messages.parts import Count, Marked, Part, Seconds
@@ -125,6 +126,7 @@ class ModuleMessage(Frozen):
     limits: LimitsAsked = Field(default_factory=LimitsAsked)
     returns: dict[str, Any] | None = None
     image: ImageReference | None = None
+    endorsement: Endorsement | None = None
 
     @classmethod
     def of(cls, module: Module) -> ModuleMessage:
@@ -140,6 +142,7 @@ class ModuleMessage(Frozen):
             limits=module.limits,
             returns=module.returns,
             image=module.image,
+            endorsement=module.endorsement,
         )
 
     def module(self) -> Module:
@@ -155,4 +158,5 @@ class ModuleMessage(Frozen):
             limits=self.limits,
             returns=self.returns,
             image=self.image,
+            endorsement=self.endorsement,
         )

@@ -8,11 +8,13 @@ from pydantic import (
     Field,
 )
 
+from protocol import endorsement
 from protocol.assignment import (
     Assignment,
     Select,
 )
 from protocol.environment import MAX_WHEEL_BYTES, EnvironmentSpec
+from protocol.errors import NotSigned
 from protocol.limits import LimitsAsked
 from protocol.messages.parts import Count, Marked, Part
 from protocol.module import (
@@ -23,6 +25,7 @@ from protocol.module import (
     Side,
 )
 from protocol.outcome import Tree
+from protocol.signing import Signature, Signer, Trust
 
 
 class _Request(Marked):
@@ -43,11 +46,37 @@ class Deploy(_Request):
     returns: dict[str, Any] | None = None
     vehicles: Select | None = None
     example: Tree = None
+    signature: Signature | None = None
 
     @property
     def side(self) -> Side:
         """Where the module runs."""
         return Side.ONBOARD if self.mode == "deploy_onboard" else Side.OFFBOARD
+
+    @property
+    def asked(self) -> str:
+        """The environment in a word: its name or digest, or the hash of what was asked for."""
+        asked = self.environment
+        return asked.key if isinstance(asked, EnvironmentSpec) else asked
+
+    def signed(self, signer: Signer, at: float) -> Deploy:
+        """The same, vouched for by its analyst at a time in seconds since 1970."""
+        signature = endorsement.sign(
+            signer, name=self.name, side=self.side, source=self.custom_code, limits=self.limits,
+            returns=self.returns, deployment=self.id, asked=self.asked, at=at,
+        )  # fmt: skip
+        return self.model_copy(update={"signature": signature})
+
+    def check_signature(self, trust: Trust) -> Signature:
+        """Its analyst's signature. Raises BadSignature if it is not that, NotSigned if none."""
+        endorsement.check_request(
+            trust, self.signature, user_id=self.user_id, name=self.name, side=self.side,
+            source=self.custom_code, limits=self.limits, returns=self.returns,
+            deployment=self.id, asked=self.asked,
+        )  # fmt: skip
+        if self.signature is None:
+            raise NotSigned
+        return self.signature
 
 
 class Submit(_Request):

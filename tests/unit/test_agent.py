@@ -113,7 +113,11 @@ def test_what_nobody_uses_leaves_the_vehicle_and_its_environment_is_not_in_use(
         return environments.in_use
 
     assert asyncio.run(scenario()) == {"minimal"}
-    assert sorted(path.name for path in folder.iterdir()) == ["ada@new.json", "ada@new.py"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "ada@new.json",
+        "ada@new.py",
+        "ada@old.last",
+    ]
 
 
 class Orders(NoLink):

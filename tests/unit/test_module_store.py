@@ -99,7 +99,7 @@ def test_what_nobody_has_used_for_long_is_removed_and_what_is_used_stays(tmp_pat
     asyncio.run(store.wait("ada", "used", 1))
     assert [m.name for m in store.forget_unused(keep_s=90_000)] == ["old"]
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "ada@new.json", "ada@new.py", "ada@used.json", "ada@used.py",
+        "ada@new.json", "ada@new.py", "ada@old.last", "ada@used.json", "ada@used.py",
     ]  # fmt: skip
     assert store.get("ada", "old") is None
     assert ModuleStore(tmp_path, Side.ONBOARD).get("ada", "old") is None
@@ -117,3 +117,15 @@ def test_what_was_removed_is_asked_for_when_it_is_wanted_again(tmp_path: Path) -
     assert asyncio.run(store.wait("ada", "m", 2)).generation == 3
     assert asyncio.run(store.wait("ada", "m", 2)).generation == 3
     assert asked == [("ada", "m")]
+
+
+def test_what_was_removed_comes_back_no_older_than_it_was(tmp_path: Path) -> None:
+    store = ModuleStore(tmp_path, Side.ONBOARD)
+    store.put(module(name="old", generation=3))
+    used(tmp_path, "old", 100_000)
+    store.forget_unused(keep_s=90_000)
+    for again in (store, ModuleStore(tmp_path, Side.ONBOARD)):
+        assert again.newest("ada", "old") == 3
+        assert not again.put(module(name="old", generation=2))
+        assert again.get("ada", "old") is None
+    assert store.put(module(name="old", generation=3))

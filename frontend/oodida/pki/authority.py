@@ -1,6 +1,8 @@
 """What the authority says: this key belongs to that name, until then; and what it takes back.
 
-Keys are ECDSA on P-256: what TLS libraries, and the secure elements of vehicles, have in common.
+The authority's key is ECDSA on P-256, which every TLS library takes for one. Those of programs are
+Ed25519 (RFC 8032): they prove who speaks, and sign modules and receipts as well, whose signatures
+are short, fast, and need no good random numbers on a vehicle.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Final, NamedTuple, Self
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from protocol.errors import BadRequest
@@ -105,7 +108,7 @@ class Authority:
         purpose: x509.ObjectIdentifier,
         names: Iterable[x509.GeneralName],
     ) -> Credentials:
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = Ed25519PrivateKey.generate()
         until = min(now + dt.timedelta(days=days), self._certificate.not_valid_after_utc)
         builder = (
             x509.CertificateBuilder()
@@ -183,7 +186,7 @@ def _usage(*, signs_others: bool) -> x509.KeyUsage:
     )
 
 
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _pem(key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

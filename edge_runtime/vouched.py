@@ -1,0 +1,45 @@
+"""Which modules may be stored and run here: those that their analyst and the cloud vouch for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from protocol import endorsement
+from protocol.endorsement import OFFBOARD, TRIAL
+from protocol.errors import BadSignature
+from protocol.module import Module
+from protocol.signing import Trust
+
+
+class Vouched:
+    """Checks modules for one receiver: a vehicle by its name, or `OFFBOARD`.
+
+    Without an authority there is nobody who could vouch, and nothing is checked: that is a system
+    on one machine, which everybody on it may use.
+    """
+
+    def __init__(self, trust: Trust | None = None, to: str = OFFBOARD) -> None:
+        self._trust, self._to = trust, to
+
+    @classmethod
+    def load(cls, identity: Path | None, to: str) -> Self:
+        """With the authority of an identity's folder, None for none. Raises BadIdentity."""
+        return cls(None if identity is None else Trust.load(identity / "ca.pem"), to)
+
+    def check(self, module: Module, newest: Module | None = None) -> None:
+        """Raises BadSignature if a module may not be stored or run; `newest` is what is here."""
+        if self._trust is None:
+            return
+        endorsement.check(self._trust, module, self._to)
+        if newest is None or newest.generation != module.generation:
+            return  # an older one is never taken, signed or not
+        if newest.digest != module.digest:
+            raise BadSignature(
+                f"generation {module.generation} of {module.name} is here, and is another module"
+            )
+
+    def check_trial(self, module: Module) -> None:
+        """Raises BadSignature if a module may not even be tried."""
+        if self._trust is not None:
+            endorsement.check(self._trust, module, TRIAL)
