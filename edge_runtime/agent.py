@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from edge_runtime import metrics
 from edge_runtime.admission import Admission
+from edge_runtime.attest import Attest
 from edge_runtime.clock import Clock
 from edge_runtime.environments.port import AnyKeeper
 from edge_runtime.environments.workshop import Workshop
@@ -38,6 +39,7 @@ from protocol.messages import (
     StateReport,
 )
 from protocol.module import Side
+from protocol.signing import Signer
 from protocol.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -90,6 +92,7 @@ class Agent:
             journal=self._journal,
             clock=self._clock,
             vouched=vouched,
+            attest=Attest(Signer(settings.identity) if settings.identity else None),
         )
         self._modules.missing = lambda user, name: self._work.start("ask", self._ask(user, name))
         self._installer.on_environment(lambda: self._work.start("presence", self._announce()))

@@ -10,18 +10,25 @@ from edge_runtime.admission import Admitted
 from protocol.account import Gaps, Usage
 from protocol.errors import OodidaError
 from protocol.lifecycle import TaskState
+from protocol.limits import Limits
 from protocol.messages import Ended, OffboardOrder, OnboardOrder, TaskReport, new_id
 from protocol.outcome import Exceeded, Kind, Limit, Outcome
 
 
 @dataclass(frozen=True)
 class Done:
-    """How a task ended, and the code that did it; ``refused`` if none was run."""
+    """How a task ended, and the code that did it; ``refused`` if none was run.
+
+    ``image`` is the image that a module ran in, by its content, and ``limits`` what held for it.
+    """
 
     outcome: Outcome
     digest: str | None = None
     generation: int = 0
     refused: bool = False
+    environment: str = ""
+    image: str = ""
+    limits: Limits | None = None
 
 
 def refused(refusal: OodidaError) -> Done:

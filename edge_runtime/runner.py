@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from edge_runtime import metrics
 from edge_runtime.admission import Admission
 from edge_runtime.argument import INPUT, checked
+from edge_runtime.attest import Attest
 from edge_runtime.builtin import guarded
 from edge_runtime.clock import Clock
 from edge_runtime.done import Done, by_contract, lowered, of_budget, over_budget, refused, report_of
@@ -25,7 +26,7 @@ from edge_runtime.signals import Source
 from edge_runtime.trial import verdict_of
 from edge_runtime.underway import Progress
 from edge_runtime.vouched import Vouched
-from edge_runtime.window import collect
+from edge_runtime.window import collect, window_read
 from protocol import values
 from protocol.account import Gaps, Usage
 from protocol.assignment import CUSTOM
@@ -42,6 +43,7 @@ from protocol.messages import (
 )
 from protocol.module import Module, builtin_digest
 from protocol.outcome import Kind, Outcome
+from protocol.result_receipt import WindowRead
 from protocol.values import Tree
 from protocol.version import VERSION
 
@@ -63,6 +65,7 @@ class _Task:
     progress: Progress
     ends_at: float
     gaps: Gaps | None = None
+    window: WindowRead | None = None
 
 
 class Runner:
@@ -80,9 +83,11 @@ class Runner:
         journal: EdgeJournal,
         clock: Clock,
         vouched: Vouched = Vouched(),  # noqa: B008 - it does not change
+        attest: Attest = Attest(),  # noqa: B008 - nor does this
     ) -> None:
         self._source, self._modules = source, modules
         self._journal, self._clock, self._vouched = journal, clock, vouched
+        self._attest = attest
         self._sandbox, self._admission, self._environment = sandbox, admission, environment
         self._sessions = Sessions(sandbox)
         self._threads = ThreadPoolExecutor(calls, thread_name_prefix="call")
@@ -122,7 +127,11 @@ class Runner:
         finally:
             if order.last and order.isolation == "assignment":
                 await self.end(order.assignment)
-        return report_of(order, done, started, task.gaps)
+        report = report_of(order, done, started, task.gaps)
+        if not self._attest.signs or done.digest is None:
+            return report
+        # In a thread: a large value takes a while to hash.
+        return await asyncio.to_thread(self._attest.with_receipt, order, done, report, task.window)
 
     def at_once(self, order: OnboardOrder) -> TaskReport | None:
         """Carry out an order that takes less time than to write down that it came.
@@ -138,7 +147,7 @@ class Runner:
             or not _quick(order)
         ):
             return None
-        started = time.monotonic()
+        started, began = time.monotonic(), self._clock.now().wall
         names = [order.signals] if isinstance(order.signals, str) else list(order.signals)
         try:
             samples = self._source.at_once(
@@ -152,7 +161,8 @@ class Runner:
             done = Done(outcome, builtin_digest(order.method, VERSION))
         except OodidaError as refusal:
             done = refused(refusal)
-        return report_of(order, done, started, None)
+        read = window_read(order, began, self._clock.now().wall, None)
+        return self._attest.with_receipt(order, done, report_of(order, done, started, None), read)
 
     async def verify(self, order: VerifyOrder) -> Verdict:
         """Look at a module by the rules, and try it in the sandbox the way it will be called."""
@@ -220,7 +230,13 @@ class Runner:
             outcome = of_budget(outcome, left)
         metrics.CALLS.add(outcome.kind.value)
         metrics.CALL_SECONDS.observe(outcome.seconds)
-        return Done(outcome, module.digest, module.generation)
+        image = ""
+        if self._attest.signs:
+            image = await asyncio.to_thread(self._sandbox.image, module.environment)
+        return Done(
+            outcome, module.digest, module.generation,
+            environment=module.environment, image=image, limits=admitted.limits,
+        )  # fmt: skip
 
     async def _guarded(
         self, builtin: Callable[[], Any], order: OnboardOrder | OffboardOrder
@@ -257,6 +273,8 @@ class Runner:
         left_s = task.ends_at - time.monotonic()
         window = await collect(self._source, self._journal, self._clock, order, left_s)
         task.gaps = window.gaps
+        ended = self._clock.now().wall
+        task.window = window_read(order, window.began or ended, ended, window.gaps)
         return window.samples[order.signals] if isinstance(order.signals, str) else window.samples
 
     def _onboard(self, order: OnboardOrder, window: Tree) -> Callable[[], Any]:

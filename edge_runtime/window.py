@@ -14,6 +14,7 @@ from edge_runtime.signals import Source
 from protocol.account import Gaps
 from protocol.errors import OodidaError, UnknownSignal
 from protocol.messages import OnboardOrder
+from protocol.result_receipt import WindowRead
 
 _ITEM: Final = array("d").itemsize
 
@@ -26,10 +27,14 @@ class Interrupted(OodidaError):
 
 @dataclass
 class Window:
-    """The samples of each signal, and where they were interrupted."""
+    """The samples of each signal, where they were interrupted, and when the first was awaited.
+
+    ``began`` is in seconds since 1970.
+    """
 
     samples: dict[str, array[float]]
     gaps: Gaps | None = None
+    began: float = 0.0
 
 
 @dataclass
@@ -81,7 +86,9 @@ async def collect(
     if source is None:
         raise UnknownSignal("a worker has no signals")
     names = [order.signals] if isinstance(order.signals, str) else list(order.signals)
-    kept = restore(journal.samples(order.id, order.attempt), names, order.samples)
+    parts = journal.samples(order.id, order.attempt)
+    kept = restore(parts, names, order.samples)
+    began = parts[0].stamp.wall if kept.count else clock.now().wall
     gap_s = 0.0
     pace = source.rate_hz if order.rate_hz is None else order.rate_hz
     if kept.last is not None:
@@ -95,6 +102,7 @@ async def collect(
                 )
             await journal.forget_samples(order.id, order.attempt)
             kept, gap_s = Kept({name: array("d") for name in names}), 0.0
+            began = clock.now().wall
     done = kept.count
     interruptions = [*kept.interruptions, *([gap_s] if gap_s > 0 and done < order.samples else [])]
     if done < order.samples:
@@ -111,7 +119,20 @@ async def collect(
     gaps = None
     if interruptions:
         gaps = Gaps(count=len(interruptions), longest_s=max(interruptions))
-    return Window(kept.samples, gaps)
+    return Window(kept.samples, gaps, began)
+
+
+def window_read(order: OnboardOrder, began: float, ended: float, gaps: Gaps | None) -> WindowRead:
+    """What a receipt says of an order's window. A clock that was set back ends it as it began."""
+    names = (order.signals,) if isinstance(order.signals, str) else order.signals
+    return WindowRead(
+        signals=names,
+        first=order.first,
+        count=order.samples,
+        began=max(0.0, began),
+        ended=max(0.0, began, ended),
+        gaps=gaps,
+    )
 
 
 class _Checkpoint:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from orchestrator import metrics
 from orchestrator.store import changes, lease_queries, queries
 from orchestrator.store.lease_queries import LEASE_S
 from orchestrator.store.tables import TaskRow
 from orchestrator.turn import Turn, dump
+from protocol import topics
+from protocol.errors import BadSignature
 from protocol.lifecycle import OPEN, TASK, TaskState
 from protocol.messages import StateReport, TaskReport
 from protocol.module import Side
+
+log = logging.getLogger(__name__)
 
 #: A worker that is stopped says so of its task; a moment later another one is asked, in seconds.
 _STOPPED_S: Final = 1.0
@@ -56,15 +62,23 @@ def answered(
             continue  # a vehicle speaks for itself only; a worker, for all who share the work
         if key in moved or key in late:
             continue  # the same, told twice
+        new = TaskState(report.state)
+        if new is TaskState.SUCCEEDED and not _vouched_for(turn, task, edge, report, tree):
+            continue  # nobody is believed without; whoever did it is still asked
         told = {
             "edge": edge,
             "digest": report.digest,
             "generation": min(report.generation, queries.MOST),
             "seconds": report.seconds,
             "outcome": dump(tree["outcome"]),
-            "account": dump({"gaps": tree.get("gaps"), "usage": tree.get("usage", {})}),
+            "account": dump(
+                {
+                    "gaps": tree.get("gaps"),
+                    "usage": tree.get("usage", {}),
+                    "receipt": tree.get("receipt"),
+                }
+            ),
         }
-        new = TaskState(report.state)
         if new in TASK[TaskState(task.state)]:
             stopped = side is Side.OFFBOARD and new is TaskState.CANCELLED
             lease = turn.now + _STOPPED_S if stopped else None
@@ -74,6 +88,21 @@ def answered(
             late[key] = {**told, "edge": task.edge, "late_at": turn.now}
     changes.move_tasks(turn.session, moved.values(), now=turn.now, cause="it was reported")
     changes.add_late(turn.session, late)
+
+
+def _vouched_for(
+    turn: Turn, task: queries.Brief, edge: str, report: TaskReport, tree: dict[str, Any]
+) -> bool:
+    if turn.vouching is None:
+        return True
+    role: topics.Role = "vehicles" if task.side == Side.ONBOARD else "workers"
+    try:
+        turn.vouching.check_result(role, edge, task, report, tree["outcome"].get("value"))
+    except BadSignature as problem:
+        log.warning("a result of task %s is not taken: %s", task.id, problem)
+        metrics.REFUSED.add(problem.code)
+        return False
+    return True
 
 
 def underway(turn: Turn, side: Side, edge: str, report: StateReport) -> None:

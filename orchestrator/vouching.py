@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from protocol import endorsement
-from protocol.errors import BadIdentity, BadSignature
-from protocol.messages import Deploy
+from orchestrator.store.queries import Brief
+from protocol import endorsement, identity, topics
+from protocol.errors import BadIdentity, BadSignature, NotSigned
+from protocol.messages import Deploy, TaskReport
 from protocol.module import Module
-from protocol.signing import Signature, Signer, Trust
+from protocol.signing import Signature, Signer, Trust, fingerprint
+from protocol.values import Tree
 
 #: How far an analyst's clock may be from ours, in seconds; what was signed before is a replay.
 CLOCKS_DIFFER_S: Final = 600.0
@@ -40,6 +42,29 @@ class Vouching:
                 f"the module was signed {abs(off):.0f} s {'before' if off < 0 else 'after'} it "
                 "came: set the clock and deploy again"
             )
+
+    def check_result(
+        self, role: topics.Role, edge: str, brief: Brief, report: TaskReport, value: Tree
+    ) -> None:
+        """Raises BadSignature unless who made a result vouches for it, and for this very one.
+
+        ``value`` is the tree of its value.
+        """
+        receipt = report.receipt
+        if receipt is None:
+            raise NotSigned(f"the result of {edge} has no receipt")
+        who = identity.of(role.removesuffix("s"), edge)
+        receipt.check(self.trust, who)
+        said = (
+            receipt.assignment, receipt.iteration, receipt.task, receipt.attempt,
+            receipt.code.digest, receipt.code.generation, receipt.outcome, receipt.value,
+        )  # fmt: skip
+        came = (
+            brief.assignment, brief.iteration, report.task, report.attempt,
+            report.digest, report.generation, report.outcome.kind, fingerprint(value),
+        )  # fmt: skip
+        if said != came:
+            raise BadSignature(f"the receipt of {edge} is of another result")
 
     def endorsed(
         self, module: Module, to: str, *, deployment: str, asked: str, analyst: Signature,

@@ -170,7 +170,7 @@ class Trust:
         if signature.at >= self._revoked.get(known.serial, float("inf")):
             raise BadSignature(f"the certificate of {known.who} had been revoked")
         try:
-            signed = base64.b64decode(signature.signature, validate=True)
+            signed = _bytes(signature.signature)
             known.key.verify(signed, canonical(purpose, {**statement, "at": signature.at}))
         except (InvalidSignature, binascii.Error, ValueError):
             raise BadSignature(f"it is not what {known.who} has signed") from None
@@ -192,7 +192,7 @@ class Trust:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
         try:
-            certificate = x509.load_der_x509_certificate(base64.b64decode(text, validate=True))
+            certificate = x509.load_der_x509_certificate(_bytes(text))
             who = _named(certificate)
             certificate.verify_directly_issued_by(self._authority)
             key = certificate.public_key()
@@ -205,6 +205,14 @@ class Trust:
         begins = certificate.not_valid_before_utc.timestamp()
         ends = certificate.not_valid_after_utc.timestamp()
         return _Known(who, begins, ends, key, certificate.serial_number)
+
+
+def _bytes(text: str) -> bytes:
+    """What is written in base64, in the one way to write it. Raises ValueError."""
+    found = base64.b64decode(text, validate=True)
+    if base64.b64encode(found).decode() != text:
+        raise ValueError("it is not written as base64 is")
+    return found
 
 
 def _named(certificate: x509.Certificate) -> Identity:

@@ -177,6 +177,12 @@ class Engine:
             for name in (image["Id"], *(image["RepoTags"] or ()), *(image["RepoDigests"] or ()))
         }
 
+    def image_id(self, name: str) -> str:
+        """How an image is named by its content."""
+        with _translated("look at an image"):
+            found: dict[str, Any] = self._client.inspect_image(name)  # type: ignore[no-untyped-call]
+            return str(found["Id"])
+
     def close(self) -> None:
         """Let the connections go."""
         self._client.close()

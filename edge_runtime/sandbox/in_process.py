@@ -51,6 +51,10 @@ class InProcess:
         """Why none can be run here."""
         return NO_SANDBOX
 
+    def image(self, environment: str) -> str:  # noqa: ARG002
+        """There is none."""
+        return ""
+
     @property
     def runs_modules(self) -> bool:
         """False: for good, whatever image is added."""

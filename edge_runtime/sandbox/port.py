@@ -55,6 +55,10 @@ class AnySandbox(Protocol):
         """Why an environment cannot be run here, in a sentence for its analyst."""
         ...
 
+    def image(self, environment: str) -> str:
+        """How the engine names an environment's image by its content; "" if it does not say."""
+        ...
+
     @property
     def runs_modules(self) -> bool:
         """True if modules can be run here at all, once there is an environment."""

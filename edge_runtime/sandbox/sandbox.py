@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, Self
 
 from edge_runtime.sandbox.call import Call
@@ -41,6 +41,7 @@ class Sandbox:
         pool: PoolSettings = NO_POOL,
     ) -> None:
         self._images: dict[str, str] = {str(k): image for k, image in images.items()}
+        self._ids: dict[str, str] = {}
         self._engines = Engines()
         self._containers = Containers(self._engines, owner, runtime)
         self._idle = threading.Condition()
@@ -130,6 +131,16 @@ class Sandbox:
     def why_not(self, environment: str) -> str:
         """Why an environment cannot be run here, in a sentence for its analyst."""
         return no_image(environment)
+
+    def image(self, environment: str) -> str:
+        """How the engine names an environment's image by its content; "" if it does not say."""
+        name = self._images.get(environment)
+        if name is None:
+            return ""
+        if name not in self._ids:  # a name is that of its content: it stands for no other one
+            with suppress(EngineFailure), self._engines.borrow() as engine:
+                self._ids[name] = engine.image_id(name)
+        return self._ids.get(name, "")
 
     def has(self, environment: str) -> bool:
         """True if this environment can be run here."""

@@ -20,6 +20,7 @@ from protocol.module import (
     Side,
 )
 from protocol.outcome import Frozen, Outcome
+from protocol.result_receipt import ResultReceipt
 
 #: The states in which a task can be reported.
 Ended = Literal[TaskState.SUCCEEDED, TaskState.FAILED, TaskState.REJECTED, TaskState.CANCELLED]
@@ -45,6 +46,7 @@ class TaskReport(Marked):
     """How a task went. Digest, generation and seconds are the runtime's word, not the module's.
 
     ``gaps`` is where its window was interrupted, None if it was not; ``usage`` is what it took.
+    ``receipt`` is signed by who made the result, None where there are no certificates.
     """
 
     kind: Literal["task"] = "task"
@@ -58,6 +60,7 @@ class TaskReport(Marked):
     seconds: Seconds = 0.0
     gaps: Gaps | None = None
     usage: Usage = Field(default_factory=Usage)
+    receipt: ResultReceipt | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
