@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from orchestrator import assignments, deployments, endings, events, listings, submission, wheels
+from orchestrator import (
+    assignments,
+    deployments,
+    endings,
+    events,
+    listings,
+    proofs,
+    submission,
+    wheels,
+)
 from orchestrator.store import deployment_queries, queries
 from orchestrator.store.tables import AssignmentRow
 from orchestrator.turn import Turn
@@ -18,11 +27,25 @@ from protocol.messages import (
     ListModules,
     ListParticipation,
     ListVehicles,
+    Prove,
     Reply,
     Request,
     Resume,
     Submit,
     Upload,
+)
+
+#: Requests that change nothing.
+Question = (
+    ListVehicles
+    | ListModules
+    | ListAssignments
+    | ListEnvironments
+    | History
+    | ListParticipation
+    | ListChanges
+    | Prove
+    | DeploymentStatus
 )
 
 
@@ -37,6 +60,18 @@ def answer(turn: Turn, request: Request) -> Reply:
         case Cancel():
             endings.cancel(turn, _own(turn, request))
             return Reply()
+        case Resume():
+            assignments.resume(turn, _own(turn, request))
+            return Reply()
+        case Upload():
+            return wheels.upload(turn, request)
+        case _:
+            return _told(turn, request)
+
+
+def _told(turn: Turn, request: Question) -> Reply:
+    """What is only asked."""
+    match request:
         case ListVehicles():
             return Reply(vehicles=listings.vehicles(turn))
         case ListModules():
@@ -45,17 +80,14 @@ def answer(turn: Turn, request: Request) -> Reply:
             return Reply(assignments=listings.assignments(turn, request.user_id))
         case ListEnvironments():
             return Reply(environments=listings.built(turn, request))
-        case Upload():
-            return wheels.upload(turn, request)
         case History():
             return listings.history(turn, _own(turn, request), request.after)
-        case Resume():
-            assignments.resume(turn, _own(turn, request))
-            return Reply()
         case ListParticipation():
             return listings.participation(turn, _own(turn, request), request.after)
         case ListChanges():
             return listings.changes(turn, _own(turn, request), request.after)
+        case Prove():
+            return proofs.page(turn, _own(turn, request), request)
         case DeploymentStatus():
             row = deployment_queries.deployment(turn.session, request.deployment)
             if row is None or row.user_id != request.user_id:
@@ -64,7 +96,7 @@ def answer(turn: Turn, request: Request) -> Reply:
 
 
 def _own(
-    turn: Turn, request: Cancel | History | Resume | ListParticipation | ListChanges
+    turn: Turn, request: Cancel | History | Resume | ListParticipation | ListChanges | Prove
 ) -> AssignmentRow:
     row = queries.assignment(turn.session, request.assignment)
     if row is None or row.user_id != request.user_id:

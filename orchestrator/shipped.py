@@ -45,7 +45,7 @@ def ship(turn: Turn, row: DeploymentRow, module: Module, deploy: Deploy) -> None
     turn.module_added()
     if module.side is Side.OFFBOARD:
         topic = topics.offboard_modules(module.user_id, module.name)
-        turn.send(topic, _message(turn, stored, OFFBOARD), retain=True)
+        turn.send(topic, message(turn, stored, OFFBOARD), retain=True)
         for worker in queries.online(turn.session, "workers"):
             _remember(turn, row.id, worker, "pending")
     else:
@@ -59,7 +59,7 @@ def ship(turn: Turn, row: DeploymentRow, module: Module, deploy: Deploy) -> None
             _remember(turn, row.id, vehicle, state)
             if one is not None and one.sandbox:
                 topic = topics.modules(vehicle, module.user_id, module.name)
-                turn.send(topic, _message(turn, stored, vehicle), retain=True)
+                turn.send(topic, message(turn, stored, vehicle), retain=True)
     turn.session.flush()
     for id_ in sorted(row.id for row in queries.collecting(turn.session, user=module.user_id)):
         guarded(turn, id_, assignments.code_changed)
@@ -122,7 +122,7 @@ def edge_up(turn: Turn, row: EdgeRow) -> None:
             to, topic = OFFBOARD, topics.offboard_modules(module.user_id, module.name)
         if state is None or state.state not in ("ready", "refused"):
             _remember(turn, module.deployment, row.name, "pending")
-        turn.send(topic, _message(turn, module, to), retain=True)
+        turn.send(topic, message(turn, module, to), retain=True)
 
 
 def _is_for(module: ModuleRow, row: EdgeRow, *, drawn: bool) -> bool:
@@ -132,8 +132,11 @@ def _is_for(module: ModuleRow, row: EdgeRow, *, drawn: bool) -> bool:
     return row.name in select.choose({row.name: Seen(row.name, row.presence, online=row.online)})
 
 
-def _message(turn: Turn, row: ModuleRow, to: str) -> ModuleMessage:
-    """A module as it goes to a vehicle, or to all workers: signed where there are certificates."""
+def message(turn: Turn, row: ModuleRow, to: str) -> ModuleMessage:
+    """A module as it goes to a vehicle, or to all workers: signed where there are certificates.
+
+    ``to`` is who may use it.
+    """
     asked = load(row.asked) if row.asked else {}
     wanted, signature = asked.pop("asked", None), asked.pop("signature", None)
     module = _stored(row, asked)

@@ -143,6 +143,18 @@ class NotSigned(BadSignature):
     code = "not_signed"
 
 
+class BadProof(OodidaError):
+    """The proof does not hold: something in it was changed, or is missing."""
+
+    code = "bad_proof"
+
+
+class NoProof(OodidaError):
+    """There are no receipts: nobody signs where there are no certificates."""
+
+    code = "no_proof"
+
+
 class EnvironmentRefused(OodidaError):
     """The libraries asked for cannot be had; `reason_code` in the details says why."""
 

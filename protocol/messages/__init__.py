@@ -36,6 +36,7 @@ from protocol.messages.orders import (
 )
 from protocol.messages.parts import MAX_MESSAGE, MAX_RESULTS, WHEEL_PART, ErrorReply, new_id
 from protocol.messages.presence import NO_SANDBOX, Presence
+from protocol.messages.proofs import Entry, Head
 from protocol.messages.replies import (
     AssignmentInfo,
     Change,
@@ -68,6 +69,7 @@ from protocol.messages.requests import (
     ListModules,
     ListParticipation,
     ListVehicles,
+    Prove,
     Request,
     Resume,
     Submit,
@@ -98,9 +100,11 @@ __all__ = [
     "DeploymentStatus",
     "EndEvent",
     "Ended",
+    "Entry",
     "EnvironmentInfo",
     "ErrorReply",
     "Event",
+    "Head",
     "History",
     "IterationEvent",
     "IterationLedger",
@@ -118,6 +122,7 @@ __all__ = [
     "Order",
     "Presence",
     "ProgressEvent",
+    "Prove",
     "Receipt",
     "Reply",
     "Report",

@@ -14,6 +14,7 @@ from protocol.assignment import (
 from protocol.lifecycle import AssignmentState
 from protocol.messages.events import DeploymentEvent, Event
 from protocol.messages.parts import ErrorReply
+from protocol.messages.proofs import Entry, Head
 from protocol.module import (
     Digest,
     EnvironmentName,
@@ -116,4 +117,6 @@ class Reply(Frozen):
     history: list[Event] | None = None
     ledger: list[IterationLedger] | None = None
     changes: list[Change] | None = None
+    proof: Head | None = None
+    entries: list[Entry] | None = None
     more: bool = False

@@ -143,6 +143,18 @@ class ListChanges(_Request):
     after: Count = 0
 
 
+class Prove(_Request):
+    """What made the value of an iteration, a page at a time.
+
+    ``after`` is the vehicle that the page before ended with; the first page has the head.
+    """
+
+    mode: Literal["proof"] = "proof"
+    assignment: Name
+    iteration: int = Field(ge=1)
+    after: str = Field(default="", max_length=64)
+
+
 class ListEnvironments(_Request):
     """Which environments there are; with a digest's beginning, those that have it."""
 
@@ -169,6 +181,7 @@ class DeploymentStatus(_Request):
 
 Request = Annotated[
     Deploy | Submit | Cancel | Resume | ListVehicles | ListModules | ListAssignments
-    | ListEnvironments | ListParticipation | ListChanges | Upload | History | DeploymentStatus,
+    | ListEnvironments | ListParticipation | ListChanges | Upload | History | DeploymentStatus
+    | Prove,
     Field(discriminator="mode"),
 ]  # fmt: skip
