@@ -37,7 +37,7 @@ def client(name: str) -> Client:
 
 def clients(url: str, prefix: str, number: int) -> None:
     """Answer every order with a report, until standard input ends."""
-    host, port = parse_url(url)
+    host, port, _ = parse_url(url)
     selector = selectors.DefaultSelector()
     there = 0
 
@@ -79,7 +79,7 @@ def clients(url: str, prefix: str, number: int) -> None:
 
 def cloud(url: str, prefix: str, number: int) -> None:
     """Send an order to each and wait for all reports; print the seconds that it took."""
-    host, port = parse_url(url)
+    host, port, _ = parse_url(url)
     came = 0
 
     def report(*_: Any) -> None:

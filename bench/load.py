@@ -83,7 +83,7 @@ _BARE = "import sys, bench.load; bench.load.receive(sys.argv[1], int(sys.argv[2]
 
 def receive(url: str, number: int) -> None:
     """A bare paho client: count so many messages, from the first to the last; print how fast."""
-    host, port = parse_url(url)
+    host, port, _ = parse_url(url)
     came: list[float] = []
     one = client(f"bare-{new_id()}")
     one.on_connect = lambda c, *_: c.subscribe(topics.all_of("vehicles", "reports"), 1)

@@ -27,6 +27,7 @@ from protocol.assignment import Attribute
 from protocol.errors import NameInUse, OodidaError, SetupError
 from protocol.imports import rules as import_rules
 from protocol.limits import Profiles
+from protocol.link.option import add_identity, identified
 from protocol.logs import start_logging
 from protocol.metrics import Gauge, Reading, reading
 from protocol.module import Environment
@@ -94,8 +95,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--broker",
         default=environ.get("OODIDA_URL", "mqtt://127.0.0.1:1883"),
-        help="mqtt://host:port (default: OODIDA_URL, else %(default)s)",
+        help="mqtts://host:port, or mqtt:// without TLS (default: OODIDA_URL, else %(default)s)",
     )
+    add_identity(made)
     made.add_argument(
         "--state",
         type=Path,
@@ -200,6 +202,7 @@ def main() -> None:
     images = dict(options.image)
     worker = options.role == "worker"
     try:
+        proof = identified(options.broker, options.identity, options.role, options.name)
         rules = Rules(
             import_rules.read(options.import_rules),
             Profiles.read(options.profiles).with_maximum(dict(options.limit)),
@@ -237,6 +240,7 @@ def main() -> None:
         calls=options.calls,
         rules=rules,
         outbox=Bounds(size=int(options.outbox_mb * 2**20), days=options.outbox_days),
+        identity=proof,
     )
     try:
         agent = Agent(settings, source, sandbox, keeper, workshop)

@@ -28,7 +28,7 @@ from edge_runtime.settings import Settings
 from edge_runtime.signals import Source
 from edge_runtime.vouched import Vouched
 from edge_runtime.work import Work
-from protocol import messages, topics
+from protocol import identity, messages, topics
 from protocol.endorsement import OFFBOARD
 from protocol.errors import BadRequest, LinkError, NameInUse
 from protocol.link import Incoming, Link, Outgoing, Will
@@ -103,7 +103,8 @@ class Agent:
         self._session = SessionCounter(self._journal)
         self._link = Link(
             settings.url,
-            f"{settings.role}-{settings.name}",
+            identity.of(settings.role[:-1], settings.name).client_id(),
+            identity=settings.identity,
             subscriptions=self._subscriptions(),
             session_expiry_s=settings.kept_s,
             will=self._will,
@@ -116,7 +117,7 @@ class Agent:
         common = [topics.orders(role, name), topics.receipts(role, name)]
         if role == "vehicles":
             return [*common, topics.own_modules(name)]
-        shared = topics.subscription(topics.offboard_orders(), share="workers")
+        shared = topics.subscription(topics.offboard_orders(), share=topics.WORKERS)
         return [*common, topics.every_offboard_module(), shared]
 
     async def run(self, ready: asyncio.Event | None = None) -> None:

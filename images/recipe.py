@@ -110,7 +110,16 @@ RECIPES: Final[Mapping[str, Recipe]] = {
             {"BASE": "base"},
             {
                 "Dockerfile": "images/broker/Dockerfile",
-                "mosquitto.conf": "images/broker/mosquitto.conf",
+                **{
+                    name: f"images/broker/{name}"
+                    for name in (
+                        "common.conf",
+                        "identity.c",
+                        "mosquitto.conf",
+                        "rules",
+                        "secure.conf",
+                    )
+                },
                 "rootfs.sh": "images/rootfs.sh",
             },
         ),

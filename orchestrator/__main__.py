@@ -17,7 +17,9 @@ from orchestrator.service import Service
 from orchestrator.store import figures
 from orchestrator.store.opening import open_store
 from orchestrator.store.retention import Keep
-from protocol.errors import SetupError
+from protocol.errors import OodidaError, SetupError
+from protocol.link.credentials import who
+from protocol.link.option import add_identity, identified
 from protocol.logs import start_logging
 from protocol.metrics import Gauge, Reading, reading
 from protocol.monitor import add_options, monitored
@@ -39,8 +41,9 @@ def main() -> None:
     parser.add_argument(
         "--broker",
         default=environ.get("OODIDA_URL", "mqtt://127.0.0.1:1883"),
-        help="mqtt://host:port (default: OODIDA_URL, else %(default)s)",
+        help="mqtts://host:port, or mqtt:// without TLS (default: OODIDA_URL, else %(default)s)",
     )
+    add_identity(parser)
     parser.add_argument(
         "--store",
         default=environ.get("OODIDA_STORE", "sqlite:///oodida.db"),
@@ -53,7 +56,9 @@ def main() -> None:
         help="the store's password is its first line, and so in no list of processes (default: "
         "OODIDA_STORE_PASSWORD_FILE, else the password in --store, if any)",
     )  # fmt: skip
-    parser.add_argument("--name", default=socket.gethostname()[:40], help="its name on the broker")
+    parser.add_argument(
+        "--name", help="its name on the broker (default: its certificate's, or else the host's)"
+    )
     parser.add_argument(
         "--keep-days", type=float, default=30.0, metavar="DAYS",
         help="how long tasks, values and changes of state are kept after their assignment's end; "
@@ -67,6 +72,12 @@ def main() -> None:
     add_options(parser)
     parser.add_argument("--stop-on-eof", action="store_true", help="stop when standard input ends")
     options = parser.parse_args()
+    try:
+        proof = identified(options.broker, options.identity, "orchestrator", options.name)
+        if options.name is None:
+            options.name = who(proof).name if proof else socket.gethostname()[:40]
+    except OodidaError as problem:
+        sys.exit(f"{problem.code}: {problem}")
     start_logging(options.log_level, options.log_format, orchestrator=options.name)
     try:
         database = open_store(options.store, options.store_password_file)
@@ -74,7 +85,7 @@ def main() -> None:
         sys.exit(f"{problem.code}: {problem}")
     try:
         keep = Keep(options.keep_days, options.keep_rows)
-        service = Service(options.broker, database, f"{options.name}-{os.getpid()}", keep)
+        service = Service(options.broker, database, f"{options.name}/{os.getpid()}", keep, proof)
         gauges: dict[Gauge, Callable[[], Reading]] = {
             metrics.CONNECTED: lambda: service.connected,
             **figures.gauges(database),

@@ -11,6 +11,7 @@ import logging
 import random
 import time
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from orchestrator import decision, metrics
@@ -20,12 +21,13 @@ from orchestrator.outbox import Due, Outbox
 from orchestrator.presences import RollCall
 from orchestrator.store import Database, problems, retention
 from orchestrator.store.retention import Keep
+from orchestrator.vouching import Vouching
 from protocol import topics
 from protocol.link import WIDE, Incoming, Link
 
 log = logging.getLogger(__name__)
 
-SHARE: Final = "orchestrators"
+SHARE: Final = topics.ORCHESTRATORS
 #: Messages handled in one transaction: the price of a commit is paid once for all of them.
 BATCH: Final = 500
 #: How often to look for what is too old, in seconds.
@@ -37,12 +39,21 @@ PAUSE_S: Final = (0.1, 5.0)
 class Service:
     """An orchestrator on one broker and one store."""
 
-    def __init__(self, url: str, database: Database, name: str, keep: Keep = Keep()) -> None:  # noqa: B008
+    def __init__(
+        self,
+        url: str,
+        database: Database,
+        name: str,
+        keep: Keep = Keep(),  # noqa: B008
+        identity: Path | None = None,
+    ) -> None:
         self._keep, self._forget_at = keep, 0.0
+        self._vouching = Vouching.load(identity) if identity is not None else None
         self._database = database
         self._link = Link(
             url,
-            f"orchestrator-{name}",
+            f"orchestrator:{name}",
+            identity=identity,
             subscriptions=[
                 # Presence is retained, and members of a share get no retained messages.
                 topics.all_of("vehicles", "presence"),
@@ -122,7 +133,9 @@ class Service:
         pause = PAUSE_S[0]
         while True:
             due, roll = self._outbox.due(time.time()), self._roll
-            decide = partial(decision.decide, self._database, batch, due, roll)
+            decide = partial(
+                decision.decide, self._database, batch, due, roll, vouching=self._vouching
+            )
             try:
                 return await self._aside.run(decide, partial(self._settle, batch, due, roll))
             except Exception as error:  # whatever it is, the service goes on

@@ -11,6 +11,7 @@ only, so that each byte of it counts.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -41,6 +42,14 @@ class Proof(Frozen):
     def written(self) -> bytes:
         """The file."""
         return values.to_text(self.model_dump(mode="python")) + b"\n"
+
+    def verify(self, authority: str | Path, revoked: str | Path | None = None) -> None:
+        """Check it from the analyst's key to the value, with the authority's certificate.
+
+        ``revoked`` is the authority's list of what it took back since. Raises BadProof, saying what
+        does not hold.
+        """
+        verify(self, Trust.load(Path(authority), None if revoked is None else Path(revoked)))
 
 
 def fingerprint_of(entries: list[Entry]) -> str:

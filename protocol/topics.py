@@ -11,6 +11,9 @@ _NAME: Final = re.compile(NAME, re.ASCII)
 
 Role = Literal["vehicles", "workers"]
 ROOT: Final = "oodida/v1"
+#: Who shares work: each message goes to one of them.
+ORCHESTRATORS: Final = "orchestrators"
+WORKERS: Final = "workers"
 _TOPIC: Final = re.compile(rf"{ROOT}(?:/{NAME[1:-1]}){{2,}}", re.ASCII)
 
 

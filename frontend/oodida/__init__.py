@@ -22,6 +22,7 @@ from protocol.errors import (
     AssignmentFailed,
     AssignmentHalted,
     BadLimits,
+    BadProof,
     BadRecording,
     BadRequest,
     CloudAway,
@@ -37,6 +38,7 @@ from protocol.errors import (
 )
 from protocol.messages import Change, EnvironmentInfo, VehicleInfo
 from protocol.participation import Participation
+from protocol.proof import Proof
 from protocol.version import VERSION
 
 __version__ = VERSION
@@ -47,6 +49,7 @@ __all__ = [
     "AssignmentFailed",
     "AssignmentHalted",
     "BadLimits",
+    "BadProof",
     "BadRecording",
     "BadRequest",
     "Budget",
@@ -67,6 +70,7 @@ __all__ = [
     "Onboard",
     "OodidaError",
     "Participation",
+    "Proof",
     "RequestTimeout",
     "Result",
     "Run",

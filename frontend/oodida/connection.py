@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from oodida.silence import PATIENCE_S, Silence
@@ -20,8 +21,10 @@ from protocol.errors import (
     RequestTimeout,
     from_code,
 )
+from protocol.identity import Identity
 from protocol.link import Incoming, Link, Outgoing
 from protocol.messages import EVENT, REPLY, Event, Reply, Request, new_id
+from protocol.signing import Signer
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -38,10 +41,18 @@ class Connection:
     on the loop's thread and must not block.
     """
 
-    def __init__(self, url: str, user: str, patience_s: float | None = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        user: str,
+        patience_s: float | None = PATIENCE_S,
+        identity: Path | None = None,
+    ) -> None:
         self.url = url
         self._silence = Silence(url, patience_s)
-        self.user, self.client = user, f"c-{new_id()}"
+        self.user, self.client, self._identity = user, f"c-{new_id()}", identity
+        #: Signs what this user deploys; None where there are no certificates.
+        self.signer = Signer(identity) if identity is not None else None
         self._replies: dict[bytes, asyncio.Future[Reply]] = {}
         self._listeners: dict[str, Callable[[Event], None]] = {}
         self._reconnected: list[Callable[[], Coroutine[Any, Any, None]]] = []
@@ -62,7 +73,8 @@ class Connection:
     def _make_link(self, url: str) -> Link:
         return Link(
             url,
-            f"analyst-{self.user}-{self.client}",
+            Identity("analyst", self.user).client_id(self.client),
+            identity=self._identity,
             subscriptions=[
                 topics.replies(self.user, self.client),
                 topics.own_events(self.user),

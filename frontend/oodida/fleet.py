@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -30,8 +31,10 @@ from protocol.errors import (
     OodidaError,
     UnknownEnvironment,
 )
+from protocol.identity import Identity
 from protocol.lifecycle import AssignmentState
 from protocol.limits import DEFAULT, LimitsAsked
+from protocol.link import credentials
 from protocol.messages import (
     AssignmentInfo,
     Cancel,
@@ -188,6 +191,8 @@ class Fleet:
             vehicles=vehicles,
             example=tree,
         )
+        if self._connection.signer is not None:
+            request = request.signed(self._connection.signer, time.time())
         deployment = Deployment(self._connection, request.id)
         try:
             deployment.take(self._taken(request, own, progress or (lambda _: None)))
@@ -263,24 +268,40 @@ class Fleet:
 
 
 def connect(
-    url: str | None = None, user: str | None = None, *, patience_s: float | None = PATIENCE_S
+    url: str | None = None,
+    user: str | None = None,
+    *,
+    patience_s: float | None = PATIENCE_S,
+    identity: str | Path | None = None,
 ) -> Fleet:
     """Connect to a broker as a user.
 
-    ``url`` is mqtt://host:port, by default OODIDA_URL, else the broker on this machine; ``user``
-    by default OODIDA_USER, else whoever is logged in. ``patience_s`` is for how long whoever waits
-    for an assignment bears that nothing is heard of the cloud, None for ever. Raises LinkError if
-    the broker cannot be reached, BadRequest if the url or the user's name is none.
+    ``url`` is mqtts://host:port, or mqtt:// without TLS, by default OODIDA_URL, else the broker on
+    this machine. ``identity`` is the folder with the analyst's certificate, by default
+    OODIDA_IDENTITY; TLS needs one. ``user`` is by default OODIDA_USER, else the certificate's name,
+    else whoever is logged in. ``patience_s`` is for how long whoever waits for an assignment bears
+    that nothing is heard of the cloud, None for ever. Raises LinkError if the broker cannot be
+    reached, IdentityError if it and we do not know each other, BadRequest if the url or the user's
+    name is none.
     """
     url = url or os.environ.get("OODIDA_URL") or DEFAULT_URL
-    user = user or os.environ.get("OODIDA_USER") or _login()
+    folder = identity or os.environ.get("OODIDA_IDENTITY")
+    proof = credentials.needed(url, Path(folder) if folder else None)
+    user = user or os.environ.get("OODIDA_USER") or _user(proof)
     if not is_name(user):
         raise BadRequest(
             f"{user!r:.80} is no user name: letters, digits, and . _ - after the first"
         )
-    connection = Connection(url, user, patience_s)
+    if proof is not None:
+        credentials.require(proof, Identity("analyst", user))
+    connection = Connection(url, user, patience_s, proof)
     TRIER.start()  # while it comes up, its user thinks
     return Fleet(connection)
+
+
+def _user(proof: Path | None) -> str:
+    """Whoever the certificate is of, or is logged in."""
+    return _login() if proof is None else credentials.who(proof).name
 
 
 def _login() -> str:

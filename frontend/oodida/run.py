@@ -17,6 +17,7 @@ from protocol.assignment import Assignment
 from protocol.errors import (
     AssignmentCancelled,
     AssignmentFailed,
+    BadProof,
     BadRequest,
     LinkError,
     RequestTimeout,
@@ -28,16 +29,20 @@ from protocol.messages import (
     Cancel,
     Change,
     EndEvent,
+    Entry,
     Event,
+    Head,
     History,
     IterationEvent,
     IterationLedger,
     ListChanges,
     ListParticipation,
     ProgressEvent,
+    Prove,
     Resume,
 )
 from protocol.participation import Participation
+from protocol.proof import Proof
 from protocol.values import Value
 
 #: Events tell of iterations at once; this often is asked whether one was missed.
@@ -226,6 +231,31 @@ class Run:
                 yield ledger
                 after = ledger.iteration
             more = reply.more
+
+    def proof(self, iteration: int | None = None) -> Proof:
+        """What made the value of an iteration, by default the last one that has come.
+
+        Receipts of the vehicles and of the worker, the values, and the code, all of it signed; it
+        can be checked by whoever has the authority's certificate (`Proof.verify`, `oodida verify`).
+        Raises BadRequest if the iteration is not done, ValueRemoved if its values are not kept any
+        more, and NoProof where there are no certificates.
+        """
+        number = len(self._iterations) if iteration is None else iteration
+        if number < 1:
+            raise BadRequest("no iteration has come yet: give the number of one that is done")
+        user, after, more = self._connection.user, "", True
+        head: Head | None = None
+        entries: list[Entry] = []
+        while more:
+            asked = Prove(user_id=user, assignment=self.id, iteration=number, after=after)
+            reply = self._connection.ask(asked)
+            head = reply.proof or head
+            entries += reply.entries or []
+            more = reply.more and bool(reply.entries)
+            after = entries[-1].vehicle if entries else ""
+        if head is None:
+            raise BadProof("the cloud has sent no proof")
+        return Proof(head=head, entries=tuple(entries))
 
     def changes(self, after: int = 0) -> list[Change]:
         """Each change of state of the assignment and its tasks so far, in order.

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import logging
 import random
+import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
@@ -17,9 +19,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from protocol.errors import BrokerBusy, LinkError, NotConnected
-from protocol.link import packets
+from protocol.errors import BrokerBusy, LinkError, NotAuthorised, NotConnected
+from protocol.link import credentials, packets
 from protocol.link.address import Address
+from protocol.link.credentials import Credentials
 from protocol.link.message import Incoming, Outgoing, Will
 from protocol.link.wire import Wire
 from protocol.messages import MAX_MESSAGE
@@ -31,6 +34,9 @@ log = logging.getLogger(__name__)
 #: implementation specific, quota exceeded.
 PASSING: Final = frozenset({0x80, 0x83, 0x97})
 
+#: Reason codes of CONNACK (section 3.2.2.2): bad user name, not authorised, banned.
+UNWANTED: Final = frozenset({0x86, 0x87, 0x8A})
+
 #: "Session taken over" (section 3.14.2.1).
 TAKEN_OVER: Final = 0x8E
 
@@ -41,6 +47,12 @@ LOOK_S: Final = 4.0
 #: Room for topic and properties beside the largest payload.
 PACKET_MARGIN: Final = 64 * 1024
 CONNECT_TIMEOUT_S: Final = 10.0
+
+
+_UNWANTED: Final = (
+    "Was the certificate revoked, or is the client's name not that of the certificate? The "
+    "authority's keeper knows (`oodida pki list`)"
+)
 
 
 class Windows(NamedTuple):
@@ -84,10 +96,18 @@ class Connection:
     """One connection, from CONNECT to its end."""
 
     def __init__(
-        self, address: Address, client_id: str, inbox: asyncio.Queue[Incoming], windows: Windows
+        self,
+        address: Address,
+        client_id: str,
+        inbox: asyncio.Queue[Incoming],
+        windows: Windows,
+        identity: Path | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._address, self._inbox, self._windows = address, inbox, windows
+        self._identity = identity
+        #: What we have proved who we are with.
+        self.credentials: Credentials | None = None
         self.lost: asyncio.Future[str] = self._loop.create_future()
         self._accepted: asyncio.Future[None] = self._loop.create_future()
         self._subscribing: dict[int, asyncio.Future[list[ReasonCode]]] = {}
@@ -125,11 +145,22 @@ class Connection:
             last.WillDelayInterval = will.delay_s
             last.ContentType = JSON
             self._client.will_set(will.topic, will.payload, qos=1, retain=True, properties=last)
-        host, port = self._address
+        host, port, _ = self._address
+        # Read each time: a certificate may have been renewed since.
+        if self._identity is not None:
+            self.credentials = credentials.load(self._identity)
+        tls = None if self.credentials is None else self.credentials.context
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            _, self._wire = await self._loop.create_connection(
-                lambda: Wire(self._read, self._room), host, port
-            )
+            try:
+                _, self._wire = await self._loop.create_connection(
+                    lambda: Wire(self._read, self._room), host, port, ssl=tls
+                )
+            except ssl.SSLError as problem:
+                raise (credentials.explained(problem, self._address) or problem) from None
+            except ConnectionResetError:
+                if tls is None:
+                    raise
+                raise LinkError("it ended the connection when TLS began: is it mqtt://?") from None
             self._client.wire = self._wire
             self._client.connect(
                 host,
@@ -221,6 +252,12 @@ class Connection:
                 self._guard(self._client.loop_write)
             self._wire.flush()
 
+    async def quiet(self, patience_s: float) -> None:
+        """Wait until nothing of ours is on its way any more, for so long at most."""
+        on_their_way = {batch.done for _, batch, _ in (*self._waiting.values(), *self._backlog)}
+        if on_their_way:
+            await asyncio.wait(on_their_way, timeout=patience_s)
+
     async def close(self) -> None:
         if not self.lost.done():
             self._client.disconnect()
@@ -239,14 +276,14 @@ class Connection:
             # After one, the wire is closing already.
             self._wire.abort()
 
-    def _end(self, why: str) -> None:
+    def _end(self, why: str, problem: LinkError | None = None) -> None:
         if self.lost.done():
             return
         self.lost.set_result(why)
         if self._misc is not None:
             self._misc.cancel()
         if not self._accepted.done():
-            self._accepted.set_exception(LinkError(why))
+            self._accepted.set_exception(problem or LinkError(why))
             self._accepted.exception()  # it is nobody's loss if nobody waits
         for future in self._subscribing.values():
             if not future.done():
@@ -281,6 +318,9 @@ class Connection:
             log.warning("link ends: %s", problem)
             self._end(str(problem))
         if wire.gone.is_set():
+            # A broker looks at our certificate when we take it for connected already.
+            if (refusal := credentials.explained(wire.problem, self._address)) is not None:
+                self._end(str(refusal), refusal)
             self._guard(self._client.loop_read)  # it finds the end, and says so
             self._end("the connection was lost")
         self._pump()
@@ -359,7 +399,9 @@ class Connection:
         if self._accepted.done():
             return
         if code.is_failure:
-            self._end(f"the broker refused the connection: {code}")
+            why = f"the broker refused the connection: {code}"
+            unwanted = code.value in UNWANTED and self._identity is not None
+            self._end(why, NotAuthorised(f"{why}. {_UNWANTED}") if unwanted else None)
             return
         self._window = min(self._window, getattr(properties, "ReceiveMaximum", self._window))
         self._max_packet = min(

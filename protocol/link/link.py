@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, Self
 
-from protocol.errors import LinkError, NameInUse, NotConnected
+from protocol.errors import IdentityError, LinkError, NameInUse, NotConnected
+from protocol.link import credentials
 from protocol.link.address import parse_url
 from protocol.link.connection import Connection, Windows
 from protocol.link.message import Incoming, Outgoing, Will
@@ -21,6 +24,8 @@ NARROW: Final = 20
 WIDE: Final = 1000
 RECEIVE_WINDOW: Final = 100
 BACKOFF_S: Final = (0.1, 15.0)
+#: How long what is on its way may take to arrive before a connection is changed for another.
+QUIET_S: Final = 5.0
 
 
 #: What is received last: another has our name now.
@@ -38,8 +43,13 @@ class Link:
     """A connection to the broker that is made again whenever it ends.
 
     Use as an asynchronous context manager: entering waits for the first connection (LinkError if
-    there is none within `patience_s`; None waits for ever; NameInUse if another program has our
-    name from then on), leaving says goodbye.
+    there is none within `patience_s`, IdentityError at once if the broker and we do not know each
+    other; None waits for ever; NameInUse if another program has our name from then on), leaving
+    says goodbye.
+
+    ``identity`` is the folder that proves who we are to a broker that speaks TLS (``mqtts://``); it
+    is read before each connection, and a connection is made anew when a later certificate is in it.
+    Raises BadIdentity if there has to be one, or may not be.
 
     ``on_up`` runs after each connection, subscriptions made; ``will`` is asked before each.
     ``session_expiry_s`` 0 gives a session that ends with the connection, as members of a shared
@@ -61,6 +71,7 @@ class Link:
         patience_s: float | None = 10.0,
         publish_window: int = NARROW,
         receive_window: int = RECEIVE_WINDOW,
+        identity: Path | None = None,
     ) -> None:
         self.address = parse_url(url)
         self.client_id = client_id
@@ -73,6 +84,8 @@ class Link:
         self._connection: Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._last_problem = "no answer"
+        self._identity = credentials.needed(url, identity)
+        self._refused: IdentityError | None = None
 
     async def __aenter__(self) -> Self:
         self._keeper = asyncio.create_task(self._keep(), name=f"link-{self.client_id}")
@@ -95,8 +108,8 @@ class Link:
         raise problem
 
     def _not_entered(self) -> LinkError:
-        if self._keeper is not None and self._keeper.done():  # it gives up for one reason only
-            return self._taken_over()
+        if self._keeper is not None and self._keeper.done():  # it gives up for two reasons only
+            return self._refused or self._taken_over()
         where = f"{self.address.host}:{self.address.port}"
         return LinkError(
             f"the broker at {where} cannot be reached: {self._last_problem}. "
@@ -178,11 +191,36 @@ class Link:
             return None
         return message
 
+    async def _until_renewed(self, connection: Connection) -> bool:
+        """Wait for a connection's end. True if we ended it, as there is a newer certificate.
+
+        A broker ends a connection when its certificate does, and tells the last will. So it is
+        changed for one with the new certificate before: what is on its way arrives first, and with
+        our goodbye no will is told. What comes to us meanwhile waits in the session.
+        """
+        used = connection.credentials
+        while used is not None and self._identity is not None:
+            look_s = credentials.look_s(used, dt.datetime.now(dt.UTC))
+            # Waited for, not awaited: our own end must not look like the connection's.
+            await asyncio.wait({connection.lost}, timeout=look_s)
+            if connection.lost.done():
+                return False
+            if credentials.renewed(self._identity, used):
+                log.info("%s has a new certificate, and connects with it", self.client_id)
+                self._up.clear()
+                await connection.quiet(QUIET_S)
+                await connection.close()
+                return True
+        await asyncio.wait({connection.lost})
+        return False
+
     async def _keep(self) -> None:
         # Whoever waits for the first connection, and not for ever, is told by an error.
         delay, told = BACKOFF_S[0], self._patience_s is not None
         while True:
-            connection = Connection(self.address, self.client_id, self._inbox, self._windows)
+            connection = Connection(
+                self.address, self.client_id, self._inbox, self._windows, self._identity
+            )
             try:
                 await connection.open(self._session_expiry_s, self._will() if self._will else None)
                 await connection.subscribe(self._subscriptions)
@@ -193,10 +231,16 @@ class Link:
                 self._connection, delay, told = connection, BACKOFF_S[0], False
                 if self._on_up is not None:
                     await self._on_up()
-                # Shielded: our own end must not look like the connection's.
-                self._last_problem = await asyncio.shield(connection.lost)
+                if await self._until_renewed(connection):
+                    continue
+                self._last_problem = connection.lost.result()
             except (LinkError, OSError, TimeoutError) as e:
                 self._last_problem = str(e) or type(e).__name__
+                first = self._connection is None and self._patience_s is not None
+                if isinstance(e, IdentityError) and first:
+                    self._refused = e  # it will not get better while somebody waits
+                    connection.abandon()
+                    return
             except Exception as e:
                 log.exception("link %s", self.client_id)
                 self._last_problem = f"{type(e).__name__}: {e}"

@@ -33,6 +33,8 @@ class Wire(asyncio.Protocol):
         #: True while the other side does not read as fast as is sent.
         self.paused = False
         self._leaving: list[bytes] = []
+        #: What ended the connection, if it was more than its end.
+        self.problem: Exception | None = None
 
     # --- asyncio's side -----------------------------------------------------------------------
 
@@ -47,8 +49,9 @@ class Wire(asyncio.Protocol):
         self.came += data
         self._readable()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more comes."""
+        self.problem = exc
         self.gone.set()
         self._readable()
 

@@ -12,7 +12,7 @@ import typer
 
 from oodida import check as checking
 from oodida.alike import alike
-from oodida.cli import deploying, environments, running, show, trust
+from oodida.cli import deploying, environments, proving, running, show, trust
 from oodida.cli.demo import demo as play
 from oodida.cli.doctor import doctor as examine
 from oodida.cli.options import EnvironmentName, Json, To, Url, User
@@ -225,6 +225,8 @@ app.command()(running.watch)
 app.command()(running.participation)
 app.command()(running.resume)
 app.command()(running.cancel)
+app.command()(proving.proof)
+app.command()(proving.verify)
 
 app.add_typer(environments.app, name="environments")
 app.command()(environments.profiles)

@@ -9,7 +9,7 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, a document a line.")]
 Url = Annotated[
     str | None,
-    typer.Option(envvar="OODIDA_URL", help="The broker, mqtt://host:port. Default: this machine."),
+    typer.Option(envvar="OODIDA_URL", help="The broker, mqtts://host:port. Default: this machine."),
 ]
 User = Annotated[
     str | None, typer.Option(envvar="OODIDA_USER", help="Who asks. Default: who is logged in.")
