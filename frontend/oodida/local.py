@@ -21,8 +21,10 @@ from typing import IO, Any, Final
 
 from edge_runtime.signals import open_source
 from oodida.fleet import Fleet, connect
+from oodida.throwaway import Throwaway
 from protocol.assignment import Attribute
 from protocol.errors import BadLimits, BadRecording, BadRequest, SetupError
+from protocol.identity import IdentityRole
 from protocol.imports.rules import read as read_rules
 from protocol.limits import Profiles
 from protocol.module import Environment
@@ -48,6 +50,7 @@ def local(
     wheel_folder: str | Path | None = None,
     port: int = 0,
     folder: str | Path | None = None,
+    trust: bool = True,
     progress: Progress | None = None,
 ) -> Iterator[Fleet]:
     """Start broker, registry, orchestrator, one worker and the given vehicles here.
@@ -62,18 +65,15 @@ def local(
     shipped. ``wheel_folder`` is where the libraries of environments are taken from; None is the
     index that pip is set to. ``port`` is where the broker listens on loopback, 0 is any free one.
     ``folder`` keeps store, modules and logs; None is a folder that is removed at the end.
+    ``trust``: everybody here has a certificate, made for this system alone, and what is deployed
+    and computed is signed; without, whoever reaches the port may say everything.
     ``progress`` is told what is being done.
 
     Nothing is left behind. Raises SetupError if something is missing, with what to do.
     """
     tell = progress or (lambda _: None)
     _check(vehicles, attributes or {})
-    # What is wrong with these is told before anything starts.
-    if import_rules is not None:
-        read_rules(import_rules)
-    if not isinstance(limits, Mapping | None):
-        raise BadLimits(f'limits is a dict such as {{"time_s": 5}}, not {type(limits).__name__}')
-    Profiles.read().with_maximum(dict(limits or {}))
+    _check_rules(import_rules, limits)
     if not 0 <= port <= MAX_PORT:
         raise BadRequest(f"port {port}: a port is 1 to {MAX_PORT}, or 0 for any free one")
     if wheel_folder is not None and not Path(wheel_folder).is_dir():
@@ -82,7 +82,15 @@ def local(
         home = _home(stack, folder)
         images = _images(tell)
         tell("starting the broker")
-        url = f"mqtt://{stack.enter_context(_service(images['broker'], 1883, port))}"
+        authority = Throwaway(home / "pki") if trust else None
+        with_tls = None if authority is None else authority.broker()
+        inside = 1883 if with_tls is None else 8883
+        address = stack.enter_context(_service(images["broker"], inside, port, options=with_tls))
+        url = f"{'mqtt' if authority is None else 'mqtts'}://{address}"
+
+        def proves(role: IdentityRole, name: str) -> list[str]:
+            return [f"--identity={authority.enroll(role, name)}"] if authority is not None else []
+
         tell("starting the registry")
         registry = stack.enter_context(
             _service(images["registry"], 5000, state="/var/lib/registry")
@@ -93,7 +101,15 @@ def local(
         parts = _Parts(home)
         stack.callback(parts.stop)
         common = ["--broker", url, "--stop-on-eof"]
-        parts.start("orchestrator", "orchestrator", [*common, f"--store=sqlite:///{home}/store.db"])
+        parts.start(
+            "orchestrator",
+            "orchestrator",
+            [
+                *common,
+                *proves("orchestrator", "orchestrator"),
+                f"--store=sqlite:///{home}/store.db",
+            ],
+        )
         bounds = [f"--limit={name}={value}" for name, value in (limits or {}).items()]
         rules = [f"--import-rules={Path(import_rules).resolve()}"] if import_rules else []
         edge = [*common, *sandbox, *bounds, *rules]
@@ -102,10 +118,11 @@ def local(
             builds.append(f"--wheel-folder={Path(wheel_folder).resolve()}")
         parts.start(
             "worker-1", "edge_runtime",
-            [*edge, *builds, "--role=worker", "--name=worker-1", f"--state={home}/worker-1"],
+            [*edge, *builds, "--role=worker", "--name=worker-1", f"--state={home}/worker-1",
+             *proves("worker", "worker-1")],
         )  # fmt: skip
         for name, path in vehicles.items():
-            own = [f"--name={name}", f"--state={home}/vehicle-{name}"]
+            own = [f"--name={name}", f"--state={home}/vehicle-{name}", *proves("vehicle", name)]
             if path is not None:
                 own.append(f"--recording={Path(path).resolve()}")
             if rate_hz is not None:
@@ -114,7 +131,8 @@ def local(
             own += [f"--attribute={key}={json.dumps(value)}" for key, value in pairs]
             parts.start(f"vehicle-{name}", "edge_runtime", [*edge, *own])
         parts.wait_ready(START_S)
-        fleet = stack.enter_context(connect(url, user))
+        who = authority.enroll("analyst", user) if authority is not None else None
+        fleet = stack.enter_context(connect(url, user, identity=who))
         _wait_online(fleet, set(vehicles))
         tell(f"ready at {url}")
         yield fleet
@@ -137,6 +155,15 @@ def _check(
     strangers = sorted(set(attributes) - set(vehicles))
     if strangers:
         raise BadRequest(f"attributes are given for {', '.join(strangers)}, which is no vehicle")
+
+
+def _check_rules(import_rules: str | Path | None, limits: Mapping[str, float] | None) -> None:
+    """What is wrong with these is told before anything starts."""
+    if import_rules is not None:
+        read_rules(import_rules)
+    if not isinstance(limits, Mapping | None):
+        raise BadLimits(f'limits is a dict such as {{"time_s": 5}}, not {type(limits).__name__}')
+    Profiles.read().with_maximum(dict(limits or {}))
 
 
 def _home(stack: contextlib.ExitStack, folder: str | Path | None) -> Path:
@@ -179,8 +206,14 @@ def sandbox_images() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _service(image: str, inside: int, port: int = 0, state: str | None = None) -> Iterator[str]:
-    """A container of which one port can be reached on loopback; host:port. It may write `state`."""
+def _service(
+    image: str, inside: int, port: int = 0, state: str | None = None,
+    options: Mapping[str, object] | None = None,
+) -> Iterator[str]:  # fmt: skip
+    """A container of which one port can be reached on loopback; host:port. It may write `state`.
+
+    ``options`` go to the engine as they are.
+    """
     import docker
     from docker.errors import DockerException
 
@@ -193,7 +226,7 @@ def _service(image: str, inside: int, port: int = 0, state: str | None = None) -
             container = client.containers.create(
                 image,
                 ports={f"{inside}/tcp": ("127.0.0.1", port or None)},
-                volumes=[state] if state else [],
+                **{"volumes": [state] if state else [], **(options or {})},
                 labels={OWNER_LABEL: _identity(os.getpid())},
                 read_only=True,
                 cap_drop=["ALL"],

@@ -49,7 +49,12 @@ def system(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         "car-3": {"model": "etios", "year": 2020},
     }
     with oodida.local(
-        dict.fromkeys(VEHICLES), user="root", attributes=attributes, folder=folder, limits=LIMITS
+        dict.fromkeys(VEHICLES),
+        user="root",
+        attributes=attributes,
+        folder=folder,
+        limits=LIMITS,
+        trust=False,  # any test may be any user
     ) as fleet:
         yield System(fleet, folder)
 
