@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from edge_runtime import metrics
 from protocol import endorsement
 from protocol.endorsement import OFFBOARD, TRIAL
 from protocol.errors import BadSignature
 from protocol.module import Module
 from protocol.signing import Trust
+
+log = logging.getLogger(__name__)
 
 
 class Vouched:
@@ -31,7 +37,11 @@ class Vouched:
         """Raises BadSignature if a module may not be stored or run; `newest` is what is here."""
         if self._trust is None:
             return
-        endorsement.check(self._trust, module, self._to)
+        with _told(module):
+            self._check(self._trust, module, newest)
+
+    def _check(self, trust: Trust, module: Module, newest: Module | None) -> None:
+        endorsement.check(trust, module, self._to)
         if newest is None or newest.generation != module.generation:
             return  # an older one is never taken, signed or not
         if newest.digest != module.digest:
@@ -42,4 +52,16 @@ class Vouched:
     def check_trial(self, module: Module) -> None:
         """Raises BadSignature if a module may not even be tried."""
         if self._trust is not None:
-            endorsement.check(self._trust, module, TRIAL)
+            with _told(module):
+                endorsement.check(self._trust, module, TRIAL)
+
+
+@contextmanager
+def _told(module: Module) -> Iterator[None]:
+    """Whoever looks after this machine hears of it: somebody tampers, or a clock is wrong."""
+    try:
+        yield
+    except BadSignature as problem:
+        log.warning("the module %s of %s is refused: %s", module.name, module.user_id, problem)
+        metrics.REFUSED.add(problem.code)
+        raise
