@@ -38,37 +38,40 @@ def wait_until_ready(engine: docker.APIClient) -> None:
         time.sleep(0.1)
 
 
+def one_round(fleet: oodida.Fleet, engine: docker.APIClient, number: int) -> tuple[float, float]:
+    """Seconds of deploying a module that differs by `number`, and of its first iteration."""
+    changed = MODULE.read_text().replace("LIMIT = 1.5", f"LIMIT = {1.5 + number / 1000}")
+    wait_until_ready(engine)
+    started = time.perf_counter()
+    deployment = fleet.deploy(changed, name="module")
+    deployed = time.perf_counter()
+    run = fleet.submit(
+        oodida.Assignment(
+            onboard=oodida.Onboard("custom", module="module", signals="VEHICLE_SPEED", samples=50),
+            offboard=oodida.Offboard("mean"),
+        )
+    )
+    run.result()
+    ended = time.perf_counter()
+    (iteration,) = run.iterations
+    if {r.digest for r in iteration.results} != {deployment.digest}:
+        raise RuntimeError("the result is not of the code that was just deployed")
+    return deployed - started, ended - deployed
+
+
 def main(rounds: int) -> None:
     """Measure so many rounds, after one that warms the caches up."""
-    source = MODULE.read_text()
     total, deploying, running = [], [], []
     with (
         contextlib.closing(docker.APIClient(version="auto")) as engine,
         oodida.local(dict.fromkeys(VEHICLES)) as fleet,
     ):
         for number in range(rounds + 1):
-            changed = source.replace("LIMIT = 1.5", f"LIMIT = {1.5 + number / 1000}")
-            wait_until_ready(engine)
-            started = time.perf_counter()
-            deployment = fleet.deploy(changed, name="module")
-            deployed = time.perf_counter()
-            run = fleet.submit(
-                oodida.Assignment(
-                    onboard=oodida.Onboard(
-                        "custom", module="module", signals="VEHICLE_SPEED", samples=50
-                    ),
-                    offboard=oodida.Offboard("mean"),
-                )
-            )
-            run.result()
-            ended = time.perf_counter()
-            (iteration,) = run.iterations
-            if {r.digest for r in iteration.results} != {deployment.digest}:
-                raise RuntimeError("the result is not of the code that was just deployed")
+            deploy, run = one_round(fleet, engine, number)
             if number:
-                total.append(ended - started)
-                deploying.append(deployed - started)
-                running.append(ended - deployed)
+                total.append(deploy + run)
+                deploying.append(deploy)
+                running.append(run)
     print_figures(
         "turnaround",
         vehicles=3,

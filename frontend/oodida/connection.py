@@ -50,7 +50,7 @@ class Connection:
     ) -> None:
         self.url = url
         self._silence = Silence(url, patience_s)
-        self.user, self.client, self._identity = user, f"c-{new_id()}", identity
+        self.user, self.client, self.identity = user, f"c-{new_id()}", identity
         #: Signs what this user deploys; None where there are no certificates.
         self.signer = Signer(identity) if identity is not None else None
         self._replies: dict[bytes, asyncio.Future[Reply]] = {}
@@ -74,7 +74,7 @@ class Connection:
         return Link(
             url,
             Identity("analyst", self.user).client_id(self.client),
-            identity=self._identity,
+            identity=self.identity,
             subscriptions=[
                 topics.replies(self.user, self.client),
                 topics.own_events(self.user),

@@ -86,6 +86,11 @@ class Fleet:
         """The broker's address."""
         return self._connection.url
 
+    @property
+    def identity(self) -> Path | None:
+        """The folder that proves who we are; None where there are no certificates."""
+        return self._connection.identity
+
     def close(self) -> None:
         """Disconnect. What runs goes on, and can be watched again after connecting again."""
         self._connection.close()
@@ -287,7 +292,7 @@ def connect(
     url = url or os.environ.get("OODIDA_URL") or DEFAULT_URL
     folder = identity or os.environ.get("OODIDA_IDENTITY")
     proof = credentials.needed(url, Path(folder) if folder else None)
-    user = user or os.environ.get("OODIDA_USER") or _user(proof)
+    user = user_name(user, proof)
     if not is_name(user):
         raise BadRequest(
             f"{user!r:.80} is no user name: letters, digits, and . _ - after the first"
@@ -299,9 +304,10 @@ def connect(
     return Fleet(connection)
 
 
-def _user(proof: Path | None) -> str:
-    """Whoever the certificate is of, or is logged in."""
-    return _login() if proof is None else credentials.who(proof).name
+def user_name(given: str | None, proof: Path | None = None) -> str:
+    """Who asks: as given, or in OODIDA_USER, or whoever the certificate is of, or is logged in."""
+    named = given or os.environ.get("OODIDA_USER")
+    return named or (_login() if proof is None else credentials.who(proof).name)
 
 
 def _login() -> str:

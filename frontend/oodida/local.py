@@ -43,6 +43,7 @@ def local(
     vehicles: Mapping[str, str | Path | None],
     *,
     user: str = "analyst",
+    others: Sequence[str] = (),
     attributes: Mapping[str, Mapping[str, Attribute]] | None = None,
     rate_hz: float | None = None,
     limits: Mapping[str, float] | None = None,
@@ -65,8 +66,10 @@ def local(
     shipped. ``wheel_folder`` is where the libraries of environments are taken from; None is the
     index that pip is set to. ``port`` is where the broker listens on loopback, 0 is any free one.
     ``folder`` keeps store, modules and logs; None is a folder that is removed at the end.
-    ``trust``: everybody here has a certificate, made for this system alone, and what is deployed
-    and computed is signed; without, whoever reaches the port may say everything.
+    ``others`` are further analysts that get a certificate: the folder beside the user's own,
+    ``fleet.identity.with_name("bob")``. ``trust``: everybody here has a certificate, made for this
+    system alone, and what is deployed and computed is signed; without, whoever reaches the port may
+    say everything.
     ``progress`` is told what is being done.
 
     Nothing is left behind. Raises SetupError if something is missing, with what to do.
@@ -131,7 +134,9 @@ def local(
             own += [f"--attribute={key}={json.dumps(value)}" for key, value in pairs]
             parts.start(f"vehicle-{name}", "edge_runtime", [*edge, *own])
         parts.wait_ready(START_S)
-        who = authority.enroll("analyst", user) if authority is not None else None
+        who = None
+        if authority is not None:
+            who = [authority.enroll("analyst", name) for name in (*others, user)][-1]
         fleet = stack.enter_context(connect(url, user, identity=who))
         _wait_online(fleet, set(vehicles))
         tell(f"ready at {url}")

@@ -58,6 +58,7 @@ def iterations(fleet: oodida.Fleet, value: Any, printed: str = "") -> list[oodid
 def command(fleet: oodida.Fleet, *words: str) -> str:
     """What the command line prints."""
     environ = os.environ | {"OODIDA_URL": fleet.url, "OODIDA_USER": fleet.user, "COLUMNS": "150"}
+    environ["OODIDA_IDENTITY"] = str(fleet.identity)
     program = "from oodida.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", program, *words],

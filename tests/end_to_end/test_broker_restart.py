@@ -25,7 +25,7 @@ def fleet(engine: None) -> Iterator[oodida.Fleet]:  # noqa: ARG001
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with oodida.local({"car-1": None, "car-2": None}, port=port) as fleet:
+    with oodida.local({"car-1": None, "car-2": None}, port=port, others=["eve"]) as fleet:
         yield fleet
 
 
@@ -72,7 +72,9 @@ def test_whoever_waits_is_told_when_the_cloud_is_away_and_when_it_is_back(
     fleet: oodida.Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
     onboard = oodida.Onboard("mean", signals="VEHICLE_SPEED", samples=100, rate_hz=4)
-    with oodida.connect(fleet.url, "eve", patience_s=6) as impatient:
+    assert fleet.identity is not None
+    eve = fleet.identity.with_name("eve")
+    with oodida.connect(fleet.url, "eve", patience_s=6, identity=eve) as impatient:
         both: dict[str, Any] = {"onboard": onboard, "offboard": oodida.Offboard("mean")}
         run = impatient.submit(oodida.Assignment(**both, deadline_s=120))
         with broker_away(fleet):

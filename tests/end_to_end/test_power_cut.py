@@ -31,7 +31,7 @@ def fleet(engine: None, folder: Path) -> Iterator[oodida.Fleet]:  # noqa: ARG001
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with oodida.local({}, port=port, folder=folder / "system") as fleet:
+    with oodida.local({}, port=port, folder=folder / "system", trust=False) as fleet:
         yield fleet
 
 

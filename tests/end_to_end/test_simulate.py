@@ -30,7 +30,7 @@ PROGRAM = "from oodida.cli import main; main()"
 @pytest.fixture(scope="module")
 def cloud(engine: None) -> Iterator[oodida.Fleet]:  # noqa: ARG001
     """A system without vehicles of its own."""
-    with oodida.local({}) as fleet:
+    with oodida.local({}, trust=False) as fleet:
         yield fleet
 
 

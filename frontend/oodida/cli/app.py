@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from oodida.cli.doctor import doctor as examine
 from oodida.cli.options import EnvironmentName, Json, To, Url, User
 from oodida.cli.simulating import simulate
 from oodida.cli.words import vehicles_from
-from oodida.fleet import connect, environment_of, side_of
+from oodida.fleet import connect, environment_of, side_of, user_name
 from oodida.local import local
 from oodida.source import read
 from protocol import methods as catalogue
@@ -31,6 +32,22 @@ app = typer.Typer(
     help="Ask questions of a fleet of vehicles, with your own code, replaced while it runs.",
     epilog="Start with [bold]oodida demo[/bold], or [bold]oodida up[/bold] and a second terminal.",
 )
+
+
+@app.callback()
+def identified(
+    identity: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="OODIDA_IDENTITY",
+            help="The folder that proves who you are, as `oodida enroll` makes it: ca.pem, "
+            "cert.pem and key.pem. A broker that speaks TLS, mqtts://, asks for it.",
+        ),
+    ] = None,
+) -> None:
+    """Who asks, for every command that connects."""
+    if identity is not None:
+        os.environ["OODIDA_IDENTITY"] = str(identity)
 
 
 @app.command()
@@ -66,6 +83,12 @@ def up(
         typer.Option(help="What modules may import, for vehicles and worker. Default: as shipped."),
     ] = None,
     *,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust", help="Make certificates for everybody here; the output says how to use them."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Start a whole system on this machine, and keep it up until interrupted.
@@ -73,6 +96,9 @@ def up(
     Without --vehicle: three simulated drivers, car-1 to car-3. In a second terminal, for example:
 
         oodida run --onboard mean --signals VEHICLE_SPEED --samples 50
+
+    Whoever is logged in on this machine can reach it, and nobody from elsewhere. With --trust only
+    who has a certificate, and what is deployed and computed is signed, as in a fleet.
     """
     # Also where a shell has started it in the background, with interrupts ignored.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -82,12 +108,18 @@ def up(
         progress = None if as_json else show.err.print
         with local(
             chosen, port=port, rate_hz=rate_hz, folder=folder, import_rules=import_rules,
-            progress=progress,
+            progress=progress, trust=trust, user=user_name(None),
         ) as fleet:  # fmt: skip
             if as_json:
-                show.as_json({"url": fleet.url, "vehicles": list(chosen)})
+                told = {"url": fleet.url, "vehicles": list(chosen)}
+                proof = {"identity": str(fleet.identity)} if fleet.identity is not None else {}
+                show.as_json({**told, **proof})
             else:
                 show.out.print(f"up at {fleet.url} with {', '.join(chosen)}; Ctrl-C ends it")
+                if fleet.identity is not None:
+                    show.out.print("in a second terminal, before all else:")
+                    show.out.print(f"    export OODIDA_URL={fleet.url}", soft_wrap=True)
+                    show.out.print(f"    export OODIDA_IDENTITY={fleet.identity}", soft_wrap=True)
             try:
                 while True:
                     time.sleep(3600)

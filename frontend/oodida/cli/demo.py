@@ -57,9 +57,10 @@ def demo(recordings: Path | None, *, as_json: bool) -> None:
         ),
     )
     started = time.monotonic()
-    with local(vehicles, user="ada", rate_hz=RATE_HZ, progress=story.note) as ada:
+    with local(vehicles, user="ada", others=["bob"], rate_hz=RATE_HZ, progress=story.note) as ada:
         story.fact("fleet_up_s", time.monotonic() - started)
-        with connect(ada.url, user="bob") as bob:
+        folder = ada.identity.with_name("bob") if ada.identity is not None else None
+        with connect(ada.url, user="bob", identity=folder) as bob:
             story.step(
                 "Bob starts an assignment of his own", "The mean speed, for as long as Ada works."
             )
