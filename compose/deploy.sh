@@ -7,7 +7,11 @@
 #   compose/deploy.sh run cloud ps          any other command of Docker Compose, such as logs
 #   compose/deploy.sh check vehicle         see whether what is set can be meant
 #
-# The same with `vehicle`, of which OODIDA_VEHICLE is the name; to start it, OODIDA_BROKER_URL is set.
+#   compose/deploy.sh renew cloud           give all its parts new certificates, while it runs
+#
+# The same with `vehicle`, of which OODIDA_VEHICLE is the name; to start it, OODIDA_BROKER_URL is set, and
+# OODIDA_IDENTITY, the folder that `oodida enroll vehicle` has made; a cloud of `make up` on the same
+# machine enrols it itself.
 #
 # OODIDA_RUN (default: compose/run) is where the names of images and the secrets are kept. OODIDA_WAIT_S
 # is how long it may take to become healthy, in seconds (default: 180, a vehicle 60).
@@ -29,7 +33,7 @@ say() {
 }
 
 usage() {
-    sed -n 's/^# \{0,1\}//; 2,14p' "${BASH_SOURCE[0]}" >&2
+    sed -n 's/^# \{0,1\}//; 2,18p' "${BASH_SOURCE[0]}" >&2
     exit 2
 }
 
@@ -53,7 +57,54 @@ prepare() {
     if [ "$what" = cloud ]; then
         mkdir -p -m 0700 "$OODIDA_RUN/secrets"
         make_secret store_password
+        certify
+    elif [ -z "${OODIDA_IDENTITY:-}" ]; then
+        certify_one vehicle "$OODIDA_VEHICLE" "$OODIDA_VEHICLE_IDENTITY"
     fi
+}
+
+oodida() {
+    "$python" -c 'from oodida.cli import main; main()' "$@"
+}
+
+# The user of the images of orchestrators, workers and vehicles.
+container_user=10001
+
+enroll() { # ROLE NAME FOLDER
+    # Whoever may enter the folder can be that part: its container's user, and nobody else here.
+    install -d -m 0700 -o $container_user -g $container_user "$3"
+    oodida enroll "$1" "$2" --pki "$OODIDA_RUN/pki" --to "$3" >/dev/null
+}
+
+# A certificate for each part. What is there and holds for long enough is left, unless it is renewed.
+certify() {
+    [ "$(id -u)" = 0 ] || fail "certificates are handed to the containers' users, which only root can do."
+    local name bind=${OODIDA_BIND:-127.0.0.1} identities=$OODIDA_RUN/identities
+    name=$(project)
+    if [ ! -f "$OODIDA_RUN/pki/ca.key" ]; then
+        local -a hosts=(--host broker --host localhost --host 127.0.0.1 --host "$(hostname)")
+        case $bind in 127.0.0.1 | 0.0.0.0 | ::) ;; *) hosts+=(--host "$bind") ;; esac
+        for host in ${OODIDA_HOSTS:-}; do hosts+=(--host "$host"); done
+        oodida pki init "$OODIDA_RUN/pki" "${hosts[@]}" >/dev/null
+    fi
+    install -d -m 0711 "$identities"
+    for number in 1 2; do
+        certify_one orchestrator "$name-$number" "$identities/orchestrator-$number" "$@"
+        certify_one worker "$name-$number" "$identities/worker-$number" "$@"
+    done
+    if [ ! -f "$identities/analyst/cert.pem" ] || [ "${1:-}" = renew ]; then
+        oodida enroll analyst "$(analyst)" --pki "$OODIDA_RUN/pki" \
+            --to "$identities/analyst" >/dev/null
+    fi
+}
+
+certify_one() { # ROLE NAME FOLDER [renew]
+    [ "${4:-}" != renew ] && openssl x509 -checkend 864000 -noout -in "$3/cert.pem" >/dev/null 2>&1 ||
+        enroll "$1" "$2" "$3"
+}
+
+analyst() {
+    echo "${OODIDA_USER:-$(id -un)}"
 }
 
 compose() {
@@ -63,7 +114,7 @@ compose() {
 
 # What can be known to be wrong before anything is built or started.
 check_vehicle() {
-    local try="OODIDA_VEHICLE=car-1 OODIDA_BROKER_URL=mqtt://broker.example:1883 make vehicle-up"
+    local try="OODIDA_VEHICLE=car-1 OODIDA_BROKER_URL=mqtts://broker.example:8883 OODIDA_IDENTITY=FOLDER make vehicle-up"
     local name=${OODIDA_VEHICLE:-} url=${OODIDA_BROKER_URL:-} starts=
     [ "$verb" != up ] && [ "$verb" != check ] || starts=yes
     local -a missing=()
@@ -74,17 +125,32 @@ check_vehicle() {
     [[ $name =~ ^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$ ]] || fail \
         "OODIDA_VEHICLE='$name' is no name: letters and digits, and . _ - after the first, at most 64."
     [ -n "$starts" ] || return 0
-    [[ $url =~ ^mqtt://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?/?$ ]] ||
-        fail "OODIDA_BROKER_URL='$url' is no mqtt://host:port."
+    [[ $url =~ ^mqtts://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?/?$ ]] ||
+        fail "OODIDA_BROKER_URL='$url' is no mqtts://host:port."
     local network=${OODIDA_NETWORK:-bridge}
     case $url in
         *//localhost* | *//127.* | *//\[::1\]*)
             [ "$network" = host ] || fail \
                 "OODIDA_BROKER_URL='$url' is the vehicle's own container. Give this machine's address on" \
                 "its network; or, for a cloud that 'make up' has started here:" \
-                "    OODIDA_BROKER_URL=mqtt://broker:1883 OODIDA_NETWORK=oodida-cloud_outside"
+                "    OODIDA_BROKER_URL=mqtts://broker:8883 OODIDA_NETWORK=oodida-cloud_outside"
             ;;
     esac
+}
+
+# Who the vehicle is: a folder that was made for it elsewhere, or one that is made here.
+check_identity() {
+    if [ -z "${OODIDA_IDENTITY:-}" ]; then
+        [ -f "$OODIDA_RUN/pki/ca.key" ] || fail \
+            "OODIDA_IDENTITY is not set: the folder that proves who the vehicle is. Its keeper makes it:" \
+            "    oodida enroll vehicle $OODIDA_VEHICLE --pki PKI --to FOLDER"
+        return
+    fi
+    local file
+    for file in ca.pem cert.pem key.pem; do
+        [ -f "$OODIDA_IDENTITY/$file" ] || fail "OODIDA_IDENTITY='$OODIDA_IDENTITY' holds no $file."
+    done
+    [ "$(id -u)" != 0 ] || chown -R $container_user:$container_user "$OODIDA_IDENTITY"
 }
 
 check_network() {
@@ -141,9 +207,13 @@ up_said() {
             "    OODIDA_VEHICLE=$OODIDA_VEHICLE make vehicle-down    ends it"
         return
     fi
-    local url=mqtt://${OODIDA_BIND:-127.0.0.1}:${OODIDA_BROKER_PORT:-1883}
-    say "the cloud is up: $url" \
-        "    .venv/bin/oodida vehicles --url $url    who is there" \
+    local host=${OODIDA_BIND:-127.0.0.1}
+    case $host in 0.0.0.0 | ::) host=$(hostname) ;; esac
+    say "the cloud is up. To ask it as $(analyst), who has a certificate:" \
+        "    export OODIDA_URL=mqtts://$host:${OODIDA_BROKER_PORT:-8883}" \
+        "    export OODIDA_IDENTITY=$OODIDA_RUN/identities/analyst" \
+        "    .venv/bin/oodida vehicles    who is there" \
+        "    .venv/bin/oodida enroll analyst NAME --pki $OODIDA_RUN/pki    a certificate for another" \
         "    compose/deploy.sh run cloud ps    how each part is; '... logs' what it says" \
         "    make down    ends it"
 }
@@ -189,18 +259,23 @@ if [ "$what" = vehicle ]; then
     wait_s=${OODIDA_WAIT_S:-60}
     # Compose reads its file whole, whatever is to be done.
     export OODIDA_BROKER_URL=${OODIDA_BROKER_URL:-unset}
+    export OODIDA_VEHICLE_IDENTITY=${OODIDA_IDENTITY:-$OODIDA_RUN/identities/vehicle-$OODIDA_VEHICLE}
 fi
 case $verb in
     up)
         [ -S "$OODIDA_ENGINE_SOCKET" ] ||
             fail "there is no engine's socket at $OODIDA_ENGINE_SOCKET; set OODIDA_ENGINE_SOCKET."
-        [ "$what" = cloud ] || check_network
+        [ "$what" = cloud ] || { check_identity && check_network; }
         prepare
         start "$@"
         up_said
         ;;
     down) end "$@" ;;
     check) ;;
+    renew)
+        if [ "$what" = cloud ]; then certify renew; else fail "'oodida enroll vehicle' renews it."; fi
+        say "every part has a new certificate, and takes it when its connection is made again"
+        ;;
     run) compose "$@" ;;
     *) usage ;;
 esac

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -57,12 +58,14 @@ def deploy(engine: None, port: int, tmp_path_factory: pytest.TempPathFactory) ->
         "OODIDA_REGISTRY": f"127.0.0.1:{registry}",
         "OODIDA_VEHICLE": f"{PROJECT}-car",
         "OODIDA_BROKER_URL": "",
+        "OODIDA_IDENTITY": "",
+        "OODIDA_USER": "ada",
     }
     own = {
         "cloud": {"COMPOSE_PROJECT_NAME": f"{PROJECT}-cloud"},
         "vehicle": {
             "COMPOSE_PROJECT_NAME": f"{PROJECT}-car",
-            "OODIDA_BROKER_URL": "mqtt://broker:1883",
+            "OODIDA_BROKER_URL": "mqtts://broker:8883",
             "OODIDA_NETWORK": f"{PROJECT}-cloud_outside",
         },
     }
@@ -114,21 +117,28 @@ def assignment() -> oodida.Assignment:
 def test_a_cloud_and_a_vehicle_that_lose_an_orchestrator_and_a_worker(
     deploy: Deploy, port: int, tmp_path: Path
 ) -> None:
-    assert f"oodida vehicles --url mqtt://127.0.0.1:{port}" in deploy("up", "cloud")
+    told = deploy("up", "cloud")
+    assert f"export OODIDA_URL=mqtts://127.0.0.1:{port}" in told
+    (ada,) = re.findall("export OODIDA_IDENTITY=(.*)", told)
     deploy("up", "vehicle")
     client = docker.from_env()
-    with oodida.connect(f"mqtt://127.0.0.1:{port}", user="ada") as fleet:
+    with oodida.connect(f"mqtts://127.0.0.1:{port}", identity=ada) as fleet:
         assert until(lambda: any(v.online for v in fleet.vehicles()), 60)
         source = tmp_path / "doubled.py"
         source.write_text(DOUBLED)
         fleet.deploy(source, name="doubled", to="cloud")
-        assert len(fleet.submit(assignment()).result()) == 1
+        first = fleet.submit(assignment())
+        assert len(first.result()) == 1
+        first.proof().verify(Path(ada) / "ca.pem")
+        assert "has a new certificate" in deploy("renew", "cloud")
 
         for part in ("orchestrator-1", "worker-1"):
             client.containers.get(f"{PROJECT}-cloud-{part}-1").kill()
         # Those that are left do all of it; nobody waits for the dead ones to come back.
         assert len(fleet.submit(assignment()).result()) == 1
 
+    with pytest.raises(oodida.LinkError):
+        oodida.connect(f"mqtt://127.0.0.1:{port}", user="ada")
     secret = (tmp_path.parent).glob("run*/secrets/store_password")
     password = next(iter(secret)).read_text().strip()
     for container in client.containers.list(filters={"name": PROJECT}):
@@ -152,8 +162,10 @@ def test_a_cloud_and_a_vehicle_that_lose_an_orchestrator_and_a_worker(
         ({"OODIDA_VEHICLE": "", "OODIDA_BROKER_URL": ""}, "OODIDA_BROKER_URL is not set"),
         ({"OODIDA_VEHICLE": "car 1"}, "is no name"),
         ({"OODIDA_BROKER_URL": ""}, "OODIDA_BROKER_URL is not set"),
-        ({"OODIDA_BROKER_URL": "broker:1883"}, "is no mqtt://host:port"),
-        ({"OODIDA_BROKER_URL": "mqtt://127.0.0.1:1883"}, "is the vehicle's own container"),
+        ({"OODIDA_BROKER_URL": "broker:8883"}, "is no mqtts://host:port"),
+        ({"OODIDA_BROKER_URL": "mqtt://broker:1883"}, "is no mqtts://host:port"),
+        ({"OODIDA_IDENTITY": "/nowhere"}, "holds no ca.pem"),
+        ({"OODIDA_BROKER_URL": "mqtts://127.0.0.1:8883"}, "is the vehicle's own container"),
         ({"OODIDA_NETWORK": f"{PROJECT}-nowhere"}, "there is no network"),
     ],
 )
@@ -166,7 +178,7 @@ def test_what_cannot_be_meant_is_said_before_anything_is_started(
 
 
 def test_a_vehicle_that_finds_no_cloud_is_removed_again_with_its_last_words(deploy: Deploy) -> None:
-    nowhere = {"OODIDA_BROKER_URL": "mqtt://203.0.113.1:1883", "OODIDA_NETWORK": "none"}
+    nowhere = {"OODIDA_BROKER_URL": "mqtts://203.0.113.1:8883", "OODIDA_NETWORK": "none"}
     told = deploy("up", "vehicle", fails=True, OODIDA_WAIT_S="8", **nowhere)
     assert "203.0.113.1" in told
     assert "is removed again" in told
