@@ -92,7 +92,10 @@ def test_the_command_tells_that_the_broker_is_away_and_is_back(
     words = ["run", "--samples", "20", "--rate-hz", "4", "--iterations", "3", "--deadline", "120"]
     with subprocess.Popen(
         [sys.executable, "-c", "from oodida.cli import main; main()", *words, *more],
-        env={**os.environ, "OODIDA_URL": fleet.url, "OODIDA_USER": "eve", "COLUMNS": "200"},
+        env={
+            **os.environ, "OODIDA_URL": fleet.url, "OODIDA_USER": "eve", "COLUMNS": "200",
+            "OODIDA_IDENTITY": str(fleet.identity and fleet.identity.with_name("eve")),
+        },
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as command:  # fmt: skip
         assert command.stdout is not None
