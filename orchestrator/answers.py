@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from orchestrator import metrics
+from orchestrator import audit, metrics
 from orchestrator.store import changes, lease_queries, queries
 from orchestrator.store.lease_queries import LEASE_S
 from orchestrator.store.tables import TaskRow
@@ -58,6 +58,8 @@ def answered(
     for side, edge, report, tree in answers:
         key = (report.task, report.attempt)
         task = asked.get(key)
+        if task is not None and side is Side.ONBOARD and task.edge != edge:
+            audit.spoke_for_another(turn, side, edge, report.task, task.edge)
         if task is None or task.side != side or (side is Side.ONBOARD and task.edge != edge):
             continue  # a vehicle speaks for itself only; a worker, for all who share the work
         if key in moved or key in late:
@@ -101,6 +103,7 @@ def _vouched_for(
     except BadSignature as problem:
         log.warning("a result of task %s is not taken: %s", task.id, problem)
         metrics.REFUSED.add(problem.code)
+        audit.result_refused(turn, Side(task.side), edge, task.id, problem)
         return False
     return True
 
@@ -125,5 +128,6 @@ def _task_of(turn: Turn, side: Side, edge: str, report: TaskReport | StateReport
     if task is None or task.side != side:
         return None
     if side is Side.ONBOARD and task.edge != edge:
+        audit.spoke_for_another(turn, side, edge, report.task, task.edge)
         return None  # a vehicle speaks for itself only; a worker, for all who share the work
     return task

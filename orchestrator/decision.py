@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from orchestrator import assignments, deployments, inbox, leases, shipped
+from orchestrator.audit import Desk, Quiet
 from orchestrator.guard import guarded
 from orchestrator.outbox import Due, Item
 from orchestrator.presences import RollCall
@@ -40,17 +41,27 @@ class Decided(NamedTuple):
 
 
 def decide(
-    database: Database, batch: Sequence[Incoming], due: Due, roll: RollCall | None = None,
+    database: Database,
+    batch: Sequence[Incoming],
+    due: Due,
+    roll: RollCall | None = None,
     vouching: Vouching | None = None,
-) -> Decided:  # fmt: skip
+    desk: Desk | None = None,
+) -> Decided:
     """Handle a batch in one transaction, with what is overdue, and what is due to the outbox.
+
+    What has to be in the audit log, the desk writes there in the same transaction.
 
     If another orchestrator is in the way, it is decided again on what is there then. Raises what
     the store raises; then nothing has changed.
     """
+    desk = desk or Desk()
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return _once(database, batch, due, roll, vouching, last=attempt == ATTEMPTS)
+            done, desk.senders = _once(
+                database, batch, due, roll, vouching, desk, last=attempt == ATTEMPTS
+            )
+            return done
         except Exception as error:
             if attempt == ATTEMPTS or not problems.contended(error):
                 raise
@@ -60,8 +71,8 @@ def decide(
 
 def _once(
     database: Database, batch: Sequence[Incoming], due: Due, roll: RollCall | None,
-    vouching: Vouching | None, *, last: bool,
-) -> Decided:  # fmt: skip
+    vouching: Vouching | None, desk: Desk, *, last: bool,
+) -> tuple[Decided, Mapping[str, Quiet]]:  # fmt: skip
     with database.transaction() as session:
         turn = Turn(session, time.time(), last_try=last, vouching=vouching)
         inbox.read(turn, batch, roll)
@@ -77,7 +88,8 @@ def _once(
         session.flush()
         next_deadline = queries.next_deadline(session)
         stored = due.store(session, turn.outgoing, turn.now)
-    return Decided(stored, turn.fleeting, next_deadline, rolled, turn.now)
+        senders = desk.write(turn)  # the last of all: until the commit, no other may write there
+    return Decided(stored, turn.fleeting, next_deadline, rolled, turn.now), senders
 
 
 def _overdue(turn: Turn) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from orchestrator import environments, events, seen, shipped
+from orchestrator import audit, environments, events, seen, shipped
 from orchestrator.environments import Known
 from orchestrator.store import changes, deployment_queries, environment_queries, queries
 from orchestrator.store.tables import DeploymentRow, EnvironmentRow
@@ -26,6 +26,7 @@ from protocol.messages import (
     BuildReport,
     Deploy,
     DeploymentEvent,
+    ErrorReply,
     Verdict,
     VerifyOrder,
     VerifyReport,
@@ -202,6 +203,8 @@ def _refuse(turn: Turn, row: DeploymentRow, error: bytes | None) -> None:
     changes.move_deployment(turn.session, row, DeploymentState.REFUSED, now=turn.now, cause=why)
     row.error = error
     turn.session.flush()
+    told = ErrorReply.model_validate(load(error)) if error else ErrorReply(code="", message="")
+    audit.decided(turn, row, told.code or "environment_refused", told.message)
 
 
 def verified(turn: Turn, report: VerifyReport) -> None:
@@ -242,4 +245,5 @@ def _decide(turn: Turn, row: DeploymentRow, verdict: Verdict) -> None:
         environment = _environment(turn, row, deploy)
         module = _module(deploy, row.generation, row.digest, environment)
         shipped.ship(turn, row, module, deploy)
+    audit.decided(turn, row, "" if verdict.ok else verdict.code or "refused", verdict.reason)
     turn.event(row.user_id, row.id, events.of_deployment(turn, row))

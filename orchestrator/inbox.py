@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from orchestrator import answers, deployments, metrics, presences, requests, shipped
+from orchestrator import answers, audit, deployments, metrics, presences, requests, shipped
 from orchestrator.answers import Answer, Sign
 from orchestrator.presences import RollCall
 from orchestrator.store import problems, queries
 from orchestrator.turn import Turn, error_reply
 from protocol import messages, topics
-from protocol.errors import BadRequest, OodidaError
+from protocol.errors import OodidaError, WrongSender, from_code
 from protocol.link import Incoming
 from protocol.messages import (
     REPORT,
@@ -25,6 +25,7 @@ from protocol.messages import (
     ModuleReport,
     Reply,
     Report,
+    Request,
     StateReport,
     TaskReport,
     VerifyReport,
@@ -103,12 +104,13 @@ def _handle(
                     if roll is not None:
                         roll.saw(role, address.name)
             case "analysts", "requests":
-                with turn.savepoint():
-                    _request(turn, address, message)
+                _request(turn, address, message)
     except OodidaError as error:
         about = (message.topic, error.code, error)
         log.info("refused a message on %s: %s: %s", *about, extra=_sender(address))
         metrics.REFUSED.add(error.code)
+        if address.family != "analysts":
+            audit.refused(turn, address, message, None, error)
         _reply(turn, address, message, Reply(error=error_reply(error)))
     except Exception as problem:  # a bug must cost one message, not the service
         if _ours(turn, problem):
@@ -121,11 +123,31 @@ def _handle(
 
 
 def _request(turn: Turn, address: Address, message: Incoming) -> None:
-    request = messages.decode(REQUEST, message.payload, message.content_type)
-    if request.user_id != address.name:
-        raise BadRequest("the request's user_id is not the one of its topic")
-    _reply(turn, address, message, requests.answer(turn, request))
+    request = None
+    try:
+        with turn.savepoint():
+            request = messages.decode(REQUEST, message.payload, message.content_type)
+            _check_sender(request, address)
+            acts = audit.acts(turn, request)
+            reply = requests.answer(turn, request)
+            if reply.error is not None:
+                why = from_code(reply.error.code, reply.error.message)
+                audit.refused(turn, address, message, request, why)
+            elif acts:
+                audit.done(turn, address, message, request)
+            _reply(turn, address, message, reply)
+    except Exception as error:
+        # Outside the savepoint: that something was refused stays when all else of it is undone.
+        if not _ours(turn, error):
+            known = error if isinstance(error, OodidaError) else None
+            audit.refused(turn, address, message, request, known)
+        raise
     metrics.REQUESTS.add(request.mode)
+
+
+def _check_sender(request: Request, address: Address) -> None:
+    if request.user_id != address.name:
+        raise WrongSender
 
 
 def _reply(turn: Turn, address: Address, message: Incoming, reply: Reply) -> None:

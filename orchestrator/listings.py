@@ -6,7 +6,13 @@ from datetime import UTC, datetime
 from typing import Final
 
 from orchestrator import environments, events, orders
-from orchestrator.store import assignment_queries, deployment_queries, environment_queries, queries
+from orchestrator.store import (
+    assignment_queries,
+    audit_queries,
+    deployment_queries,
+    environment_queries,
+    queries,
+)
 from orchestrator.store.tables import AssignmentRow
 from orchestrator.turn import Turn, presence
 from protocol.assignment import CUSTOM
@@ -18,6 +24,7 @@ from protocol.messages import (
     Event,
     IterationEvent,
     IterationLedger,
+    ListAudit,
     ListEnvironments,
     ModuleInfo,
     Reply,
@@ -30,6 +37,8 @@ PAGE: Final = 100
 PAGE_BYTES: Final = 2 * 1024 * 1024
 #: One page of changes of state.
 CHANGES: Final = 2000
+#: One page of the audit log.
+ENTRIES: Final = 1000
 #: How many environments are listed at most, the newest ones; with their locks, by digest, fewer.
 LISTED: Final = 200
 LISTED_IN_FULL: Final = 20
@@ -184,3 +193,19 @@ def changes(turn: Turn, row: AssignmentRow, after: int) -> Reply:
             )
         )
     return Reply(changes=told, more=len(told) < len(rows))
+
+
+def audit(turn: Turn, request: ListAudit) -> Reply:
+    """A page of the audit log, everybody's."""
+    told: list[str] = []
+    size = 0
+    found = audit_queries.page(
+        turn.session, request.after, ENTRIES + 1,
+        actor=request.actor, action=request.action, since=request.since,
+    )  # fmt: skip
+    for line in found[:ENTRIES]:
+        size += len(line)
+        if told and size > PAGE_BYTES:
+            break
+        told.append(line)
+    return Reply(audit=told, more=len(told) < len(found))

@@ -22,6 +22,7 @@ from protocol.messages import (
     DeploymentStatus,
     History,
     ListAssignments,
+    ListAudit,
     ListChanges,
     ListEnvironments,
     ListModules,
@@ -44,6 +45,7 @@ Question = (
     | History
     | ListParticipation
     | ListChanges
+    | ListAudit
     | Prove
     | DeploymentStatus
 )
@@ -88,11 +90,17 @@ def _told(turn: Turn, request: Question) -> Reply:
             return listings.changes(turn, _own(turn, request), request.after)
         case Prove():
             return proofs.page(turn, _own(turn, request), request)
+        case ListAudit():
+            return listings.audit(turn, request)
         case DeploymentStatus():
-            row = deployment_queries.deployment(turn.session, request.deployment)
-            if row is None or row.user_id != request.user_id:
-                raise UnknownAssignment(f"{request.user_id} has no deployment {request.deployment}")
-            return Reply(deployment=events.of_deployment(turn, row))
+            return _deployment(turn, request)
+
+
+def _deployment(turn: Turn, request: DeploymentStatus) -> Reply:
+    row = deployment_queries.deployment(turn.session, request.deployment)
+    if row is None or row.user_id != request.user_id:
+        raise UnknownAssignment(f"{request.user_id} has no deployment {request.deployment}")
+    return Reply(deployment=events.of_deployment(turn, row))
 
 
 def _own(

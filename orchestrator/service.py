@@ -16,6 +16,7 @@ from typing import Final
 
 from orchestrator import decision, metrics
 from orchestrator.aside import Aside
+from orchestrator.audit import Desk
 from orchestrator.decision import POLL_S, Decided
 from orchestrator.outbox import Due, Outbox
 from orchestrator.presences import RollCall
@@ -70,6 +71,7 @@ class Service:
         self._roll: RollCall | None = None
         self._outbox = Outbox(name[:64])
         self._aside = Aside()
+        self._desk = Desk(name[:64])
 
     async def run(self, ready: asyncio.Event | None = None) -> None:
         """Serve until cancelled. ``ready`` is set when the first connection stands."""
@@ -134,8 +136,9 @@ class Service:
         while True:
             due, roll = self._outbox.due(time.time()), self._roll
             decide = partial(
-                decision.decide, self._database, batch, due, roll, vouching=self._vouching
-            )
+                decision.decide, self._database, batch, due, roll,
+                desk=self._desk, vouching=self._vouching,
+            )  # fmt: skip
             try:
                 return await self._aside.run(decide, partial(self._settle, batch, due, roll))
             except Exception as error:  # whatever it is, the service goes on

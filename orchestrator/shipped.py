@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator import assignments, events, seen
+from orchestrator import assignments, audit, events, seen
 from orchestrator.guard import guarded
 from orchestrator.seen import Seen
 from orchestrator.store import deployment_queries, queries
@@ -87,6 +87,8 @@ def reported(turn: Turn, edge: str, report: ModuleReport) -> None:
         return  # it was never sent to this vehicle
     if report.state == "pending" and state is not None and state.state in ("ready", "refused"):
         return  # it was said before that, and comes late
+    if report.state == "refused" and (state is None or state.state != "refused"):
+        audit.module_refused(turn, edge, report)
     _remember(turn, module.deployment, edge, report.state, report.reason.replace("\0", ""))
     turn.session.flush()
     turn.deployments.add(module.deployment)

@@ -16,6 +16,7 @@ from orchestrator.store import Session, deployment_queries
 from orchestrator.store.tables import EdgeRow, ModuleRow
 from orchestrator.vouching import Vouching
 from protocol import messages, topics, values
+from protocol.audit import Act
 from protocol.errors import OodidaError, ValueTooLarge
 from protocol.link import Outgoing
 from protocol.messages import (
@@ -38,6 +39,8 @@ class Turn:
 
     Where ``deployments`` stand is told once a turn, however many vehicles spoke of them.
     ``vouching`` is None where nobody has a certificate: on one machine.
+
+    ``acts`` go into the audit log with the turn.
     """
 
     session: Session
@@ -46,6 +49,7 @@ class Turn:
     fleeting: list[Outgoing] = field(default_factory=list)
     progressed: set[str] = field(default_factory=set)
     deployments: set[str] = field(default_factory=set)
+    acts: list[Act] = field(default_factory=list)
     last_try: bool = False
     vouching: Vouching | None = None
     _current: dict[Side, Sequence[ModuleRow]] = field(default_factory=dict)
@@ -53,7 +57,7 @@ class Turn:
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """A part of this turn that is done whole, or leaves no trace if it raises."""
-        sending, telling = len(self.outgoing), len(self.fleeting)
+        sending, telling, acting = len(self.outgoing), len(self.fleeting), len(self.acts)
         progressed, deployments = set(self.progressed), set(self.deployments)
         try:
             with self.session.begin_nested():
@@ -61,6 +65,7 @@ class Turn:
         except BaseException:
             del self.outgoing[sending:]
             del self.fleeting[telling:]
+            del self.acts[acting:]
             self.progressed, self.deployments = progressed, deployments
             self._current.clear()
             raise

@@ -191,6 +191,18 @@ class AssignmentHalted(AssignmentFailed):
     code = "halted"
 
 
+class WrongSender(BadRequest):
+    """The request's user_id is not the one of its topic: nobody asks in another's name."""
+
+    code = "wrong_sender"
+
+
+class BadAuditLog(OodidaError):
+    """The audit log is not as it was written; `oodida audit verify` says where."""
+
+    code = "bad_audit_log"
+
+
 class NotHalted(BadRequest):
     """Only an assignment that is halted can be resumed."""
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from pydantic import ValidationError
 
-from oodida import check
+from oodida import audit, check
 from oodida.connection import Connection
 from oodida.deployment import Deployment, Progress
 from oodida.environment import Environment
@@ -22,6 +23,7 @@ from oodida.source import environment_for, read
 from oodida.trial import TRIER
 from protocol import values
 from protocol.assignment import MAX_ITERATIONS, Assignment, Select, explain
+from protocol.audit import Entry
 from protocol.environment import Reason
 from protocol.errors import (
     BadLimits,
@@ -134,6 +136,24 @@ class Fleet:
         if len({environment.digest for environment in found}) > 1:
             raise BadRequest(f"several environments begin with {digest}; give more of the digest")
         return found[0]
+
+    def audit(
+        self,
+        user: str | None = None,
+        action: str | None = None,
+        since: dt.datetime | None = None,
+    ) -> Iterator[Entry]:
+        """What was done and what was refused, by anybody, oldest first; asked for page by page.
+
+        ``user`` is an analyst's name, or ``role:name`` of anybody. Raises BadAuditLog if the log
+        holds what is no entry.
+        """
+        lines = audit.lines(self._connection, user, action, since)
+        return (audit.entry(line) for line in lines)
+
+    def audit_lines(self) -> Iterator[str]:
+        """The whole audit log, each entry as the line that it is in an export."""
+        return audit.lines(self._connection)
 
     def deploy(
         self,

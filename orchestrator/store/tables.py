@@ -267,3 +267,28 @@ class OutboxRow(Base):
     owner: Mapped[str] = mapped_column(NAME)
     claimed_until: Mapped[float] = mapped_column(Float, index=True)
     bundle: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
+class AuditRow(Base):
+    """An entry of the audit log. The database refuses to change one, or to remove one.
+
+    ``details`` is JSON. What the columns hold is what the hash is of: `protocol.audit`.
+    """
+
+    __tablename__ = "audit"
+    __table_args__ = (Index("audit_of_actor", "actor", "number"),)
+
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    at: Mapped[str] = mapped_column(String(32))
+    actor: Mapped[str] = mapped_column(String(100))
+    action: Mapped[str] = mapped_column(String(64))
+    allowed: Mapped[bool] = mapped_column(Boolean)
+    subject: Mapped[str] = mapped_column(String(200))
+    code: Mapped[str] = mapped_column(String(64))
+    reason: Mapped[str] = mapped_column(Text)
+    topic: Mapped[str] = mapped_column(String(300))
+    client: Mapped[str] = mapped_column(NAME)
+    details: Mapped[str] = mapped_column(Text)
+    orchestrator: Mapped[str] = mapped_column(NAME)
+    before: Mapped[str] = mapped_column(String(64))
+    hash: Mapped[str] = mapped_column(String(64))

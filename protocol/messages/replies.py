@@ -105,7 +105,10 @@ class Change(Frozen):
 
 
 class Reply(Frozen):
-    """The answer to a request: an error, or what was asked for."""
+    """The answer to a request: an error, or what was asked for.
+
+    ``audit`` is a page of the audit log, each entry as the line that it is in an export.
+    """
 
     error: ErrorReply | None = None
     vehicles: list[VehicleInfo] | None = None
@@ -119,4 +122,5 @@ class Reply(Frozen):
     changes: list[Change] | None = None
     proof: Head | None = None
     entries: list[Entry] | None = None
+    audit: list[str] | None = None
     more: bool = False

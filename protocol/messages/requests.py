@@ -172,6 +172,20 @@ class Upload(_Request):
     data: Part
 
 
+class ListAudit(_Request):
+    """The audit log after entry number `after`, a page at a time.
+
+    Everybody's; with ``actor`` (``role:name``), ``action`` or ``since`` (a time as entries have it)
+    only what fits.
+    """
+
+    mode: Literal["audit"] = "audit"
+    after: Count = 0
+    actor: str = Field(default="", max_length=100, pattern=r"^[^\x00]*$")
+    action: str = Field(default="", max_length=64, pattern=r"^[^\x00]*$")
+    since: str = Field(default="", max_length=32, pattern=r"^[0-9TZ:.-]*$")
+
+
 class DeploymentStatus(_Request):
     """How far a deployment is."""
 
@@ -181,7 +195,7 @@ class DeploymentStatus(_Request):
 
 Request = Annotated[
     Deploy | Submit | Cancel | Resume | ListVehicles | ListModules | ListAssignments
-    | ListEnvironments | ListParticipation | ListChanges | Upload | History | DeploymentStatus
-    | Prove,
+    | ListEnvironments | ListParticipation | ListChanges | ListAudit | Upload | History
+    | DeploymentStatus | Prove,
     Field(discriminator="mode"),
 ]  # fmt: skip

@@ -13,7 +13,7 @@ import typer
 
 from oodida import check as checking
 from oodida.alike import alike
-from oodida.cli import deploying, environments, proving, running, show, trust
+from oodida.cli import auditing, deploying, environments, proving, running, show, trust
 from oodida.cli.demo import demo as play
 from oodida.cli.doctor import doctor as examine
 from oodida.cli.options import EnvironmentName, Json, To, Url, User
@@ -266,6 +266,8 @@ app.command()(environments.profiles)
 app.add_typer(trust.app, name="pki")
 app.command()(trust.enroll)
 app.command()(trust.revoke)
+
+app.add_typer(auditing.app, name="audit")
 
 
 @app.command()
