@@ -34,6 +34,7 @@ from protocol.messages import (
     ListParticipation,
     ListVehicles,
     ModuleReport,
+    Prove,
     Request,
     Submit,
     Upload,
@@ -44,7 +45,7 @@ from protocol.topics import Address
 #: Requests that change nothing. Whatever is not among them is an act.
 READING: Final = (
     ListVehicles, ListModules, ListAssignments, ListEnvironments, ListParticipation, ListChanges,
-    ListAudit, History, DeploymentStatus,
+    ListAudit, History, DeploymentStatus, Prove,
 )  # fmt: skip
 #: Refusals of one sender that are written one by one: so many at once, and later so many a second.
 #: Those beyond are counted, and their number is written: else who is refused could fill the disk.

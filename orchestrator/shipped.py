@@ -81,6 +81,8 @@ def reported(turn: Turn, edge: str, report: ModuleReport) -> None:
         turn.session, report.user_id, report.side, report.name, report.generation
     )
     if module is None or module.digest != report.digest:
+        if report.state == "refused":  # it is not of ours: somebody speaks in our place
+            audit.module_refused(turn, edge, report)
         return
     state = turn.session.get(ModuleStateRow, (module.deployment, edge))
     if state is None and report.side is Side.ONBOARD:

@@ -169,6 +169,10 @@ def test_what_a_hostile_broker_sends_is_refused_and_not_stored(trusted: Trusted)
     say(trusted, topics.modules("car-1", "ada", "safe"), others)  # as it is: another vehicle's
     assert until(lambda: "does not fit" in trusted.log("vehicle-car-1"))
     assert "# two" in trusted.stored("car-1", "safe")
+    told = [act for act in trusted.fleet.audit() if act.action == "module"]
+    assert {(act.actor, act.allowed, act.details["generation"]) for act in told} >= {
+        ("vehicle:car-1", False, generation) for generation in (9, 10, 11, 12, 13)
+    }
     run = trusted.fleet.submit(
         oodida.Assignment(
             vehicles=oodida.Select.ids("car-1"),
