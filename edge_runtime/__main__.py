@@ -19,6 +19,7 @@ from edge_runtime.environments.keeper import KEEP_DAYS, Keeper
 from edge_runtime.environments.pip import Source
 from edge_runtime.environments.workshop import Workshop
 from edge_runtime.outbox import Bounds
+from edge_runtime.policy import Followed
 from edge_runtime.sandbox import Limits, PoolSettings, Sandbox
 from edge_runtime.settings import Settings
 from edge_runtime.signals import open_source
@@ -153,6 +154,11 @@ def parser() -> argparse.ArgumentParser:
         help="what modules may import and use, instead of the rules that are shipped",
     )  # fmt: skip
     made.add_argument(
+        "--policy", type=Path, metavar="FILE",
+        help="what this vehicle allows, whatever the cloud says; read again when it changes "
+        "(default: OODIDA_POLICY, else everything but signals that tell the location)",
+    )  # fmt: skip
+    made.add_argument(
         "--registry", metavar="HOST:PORT",
         help="for a worker: make environments to order, and push them to this OCI registry",
     )  # fmt: skip
@@ -182,6 +188,14 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _policy_file(option: Path | None) -> Path | None:
+    """Where the policy is; an empty OODIDA_POLICY is none."""
+    if option is not None:
+        return option
+    told = os.environ.get("OODIDA_POLICY", "")
+    return Path(told) if told else None
+
+
 def _bytes(folder: Path) -> dict[tuple[str, ...], float]:
     """What the state folder holds: the journal with its log, and all else."""
     found: dict[tuple[str, ...], float] = {("journal",): 0.0, ("other",): 0.0}
@@ -201,12 +215,15 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     images = dict(options.image)
     worker = options.role == "worker"
+    if worker and options.policy is not None:
+        made.error("--policy is a vehicle's: a worker has nothing that it could keep to itself")
     try:
         proof = identified(options.broker, options.identity, options.role, options.name)
         rules = Rules(
             import_rules.read(options.import_rules),
             Profiles.read(options.profiles).with_maximum(dict(options.limit)),
         )
+        policy = Followed(None if worker else _policy_file(options.policy), rules.profiles)
         pool = PoolSettings(
             minimum=min(options.pool, 64),
             maximum=min(max(options.pool, options.pool_most) if options.pool else 0, 64),
@@ -239,6 +256,7 @@ def main() -> None:
         attributes=dict(options.attribute),
         calls=options.calls,
         rules=rules,
+        policy=policy,
         outbox=Bounds(size=int(options.outbox_mb * 2**20), days=options.outbox_days),
         identity=proof,
     )

@@ -20,6 +20,7 @@ from edge_runtime.installer import Installer
 from edge_runtime.journal import SEEN_DAYS, EdgeJournal, Journal, JournalFull
 from edge_runtime.modules import ModuleStore
 from edge_runtime.orders import Orders
+from edge_runtime.policy import DayAccount, Gate
 from edge_runtime.reporter import Reporter
 from edge_runtime.runner import Runner
 from edge_runtime.sandbox import AnySandbox
@@ -30,7 +31,7 @@ from edge_runtime.vouched import Vouched
 from edge_runtime.work import Work
 from protocol import identity, messages, topics
 from protocol.endorsement import OFFBOARD
-from protocol.errors import BadRequest, LinkError, NameInUse
+from protocol.errors import POLICY_CODES, BadRequest, LinkError, NameInUse
 from protocol.link import Incoming, Link, Outgoing, Will
 from protocol.messages import (
     MODULE,
@@ -76,11 +77,15 @@ class Agent:
         self._journal = EdgeJournal(shared, f"{settings.role}-{settings.name}")
         reports = topics.reports(settings.role, settings.name)
         self._reporter = Reporter(reports, self._journal, settings.outbox)
+        units = source.signals if source is not None else {}
+        account = DayAccount(self._journal, self._clock.wall)
+        policy = settings.policy
+        gate = Gate(lambda: policy.policy, units, account, self._clock.wall)
         to = settings.name if settings.role == "vehicles" else OFFBOARD
         vouched = Vouched.load(settings.identity, to)
         self._installer = Installer(
             self._modules, sandbox, admission, self._reporter, environments, self._work.start,
-            vouched,
+            vouched, gate,
         )  # fmt: skip
         self._runner = Runner(
             source=source,
@@ -92,13 +97,14 @@ class Agent:
             journal=self._journal,
             clock=self._clock,
             vouched=vouched,
+            gate=gate,
             attest=Attest(Signer(settings.identity) if settings.identity else None),
         )
         self._modules.missing = lambda user, name: self._work.start("ask", self._ask(user, name))
         self._installer.on_environment(lambda: self._work.start("presence", self._announce()))
         self._orders = Orders(
             self._side, self._runner, self._reporter, self._journal, self._clock, workshop,
-            self._work, self._tell,
+            self._work, self._tell, gate=gate,
         )  # fmt: skip
         self._session = SessionCounter(self._journal)
         self._link = Link(
@@ -141,6 +147,8 @@ class Agent:
                 group.create_task(sweeping, name="sweep")
                 group.create_task(self._runner.look_after(), name="sessions")
                 group.create_task(self._look_after_journal(), name="journal")
+                watching = self._settings.policy.watch(self._policy_changed)
+                group.create_task(watching, name="policy")
                 try:
                     while True:
                         await self._handle(await self._link.receive())
@@ -229,6 +237,12 @@ class Agent:
         )
         with suppress(LinkError, TimeoutError):  # a new connection brings them all
             await self._link.ask_again(topic)
+
+    def _policy_changed(self) -> None:
+        """What was refused may be allowed now, and what is here not any more."""
+        self._work.start("policy", self._installer.judge_again())
+        for user, name in self._modules.refused_by(POLICY_CODES):
+            self._work.start("ask", self._ask(user, name))
 
     # --- presence -----------------------------------------------------------------------------
 

@@ -33,7 +33,19 @@ class Done:
 
 def refused(refusal: OodidaError) -> Done:
     """Nothing was run, for this reason."""
-    return Done(Outcome(kind=Kind.REFUSED, reason=refusal.message[:2000]), refused=True)
+    return Done(refusal_of(refusal), refused=True)
+
+
+def refusal_of(refusal: OodidaError) -> Outcome:
+    """The outcome of what an error kept from being run, or from leaving the vehicle."""
+    code = str(refusal.details.get("reason_code") or refusal.code)
+    return Outcome(kind=Kind.REFUSED, reason=refusal.message[:2000], code=code)
+
+
+def withheld(report: TaskReport, refusal: OodidaError) -> TaskReport:
+    """The report of a task whose value may not leave the vehicle."""
+    changes = {"id": new_id(), "state": TaskState.REJECTED, "outcome": refusal_of(refusal)}
+    return report.model_copy(update=changes)
 
 
 def report_of(
@@ -71,12 +83,14 @@ def lowered(cpu_s: int, left: float | None) -> int:
     return cpu_s if left is None else min(cpu_s, max(1, math.ceil(left)))
 
 
-def of_budget(outcome: Outcome, left: float) -> Outcome:
+def of_budget(
+    outcome: Outcome, left: float, whose: str = "the budget of this assignment had left here"
+) -> Outcome:
     """How a call ended whose processor time was lowered to what its budget had left."""
     if outcome.exceeded is None or outcome.exceeded.limit is not Limit.CPU:
         return outcome
     exceeded = outcome.exceeded.model_copy(update={"limit": Limit.BUDGET, "configured": left})
-    reason = f"it was what the budget of this assignment had left here. {outcome.reason}".strip()
+    reason = f"it was what {whose}. {outcome.reason}".strip()
     return outcome.model_copy(update={"exceeded": exceeded, "reason": reason[:2000]})
 
 

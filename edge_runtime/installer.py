@@ -10,10 +10,11 @@ from typing import Any, Final, Literal
 from edge_runtime.admission import Admission
 from edge_runtime.environments.port import AnyKeeper
 from edge_runtime.modules import ModuleStore
+from edge_runtime.policy import Gate
 from edge_runtime.reporter import Reporter
 from edge_runtime.sandbox import AnySandbox
 from edge_runtime.vouched import Vouched
-from protocol.errors import OodidaError
+from protocol.errors import OodidaError, PolicyRefused
 from protocol.imports import imported
 from protocol.limits import Limits
 from protocol.messages import ModuleReport, Verdict, new_id
@@ -36,12 +37,15 @@ class Installer:
         reporter: Reporter,
         environments: AnyKeeper,
         start: Callable[[str, Coroutine[Any, Any, None]], object],
-        vouched: Vouched = Vouched(),  # noqa: B008 - it does not change
+        vouched: Vouched,
+        gate: Gate,
     ) -> None:
         self._modules, self._sandbox, self._admission = modules, sandbox, admission
         self._reporter, self._environments, self._start = reporter, environments, start
-        self._vouched = vouched
+        self._vouched, self._gate = vouched, gate
         self._changed: Callable[[], object] = lambda: None
+        #: What is here and may not be run any more, by digest.
+        self._withdrawn: set[str] = set()
         #: The generations that wait for room on the disk.
         self._later: dict[tuple[str, str], int] = {}
 
@@ -59,7 +63,7 @@ class Installer:
             try:
                 await self._admit(module)
             except OodidaError as problem:
-                self._refuse(module, problem.message)
+                self._refuse(module, problem.message, problem.code)
             except OSError as problem:  # a full disk is no fault of the module
                 log.warning("the module %s cannot be written down: %s", module.name, problem)
                 if self._later.get(key) != module.generation:
@@ -82,7 +86,9 @@ class Installer:
         admitted = await asyncio.to_thread(self._admission.admit, module)
         if isinstance(admitted, Verdict):
             self._refuse(module, f"{admitted.place}{admitted.reason}")
-        elif self._sandbox.has(module.environment):
+            return
+        self._gate.module(module, admitted.limits)
+        if self._sandbox.has(module.environment):
             self._keep(module, admitted.limits, admitted.lowered)
         elif module.image is None:
             self._refuse(module, self._sandbox.why_not(module.environment))
@@ -102,6 +108,7 @@ class Installer:
         self._changed()
 
     def _keep(self, module: Module, limits: Limits, lowered: tuple[str, ...]) -> None:
+        self._gate.module(module, limits)  # again: its environment may have taken long
         if self._modules.put(module):
             self._sandbox.expect(module.environment, limits, imported(module.source))
             self._report(module, "ready", "; ".join(lowered))
@@ -109,8 +116,24 @@ class Installer:
         number = self._modules.newest(module.user_id, module.name)
         self._report(module, "refused", f"generation {number} is here, which is newer")
 
-    def _refuse(self, module: Module, reason: str) -> None:
-        self._modules.refuse(module, reason)
+    async def judge_again(self) -> None:
+        """Another policy is in force: say of each module that is here whether it may still run."""
+        for module in self._modules.all():
+            admitted = await asyncio.to_thread(self._admission.admit, module)
+            if isinstance(admitted, Verdict):
+                continue  # it was said when it came
+            try:
+                self._gate.module(module, admitted.limits)
+            except PolicyRefused as refusal:
+                self._withdrawn.add(module.digest)
+                self._report(module, "refused", refusal.message)
+            else:
+                if module.digest in self._withdrawn:
+                    self._withdrawn.discard(module.digest)
+                    self._report(module, "ready", "; ".join(admitted.lowered))
+
+    def _refuse(self, module: Module, reason: str, code: str = "") -> None:
+        self._modules.refuse(module, reason, code)
         self._report(module, "refused", reason)
 
     def _report(

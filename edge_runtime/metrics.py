@@ -14,6 +14,9 @@ REFUSED: Final = Counter(
     "Messages that were dropped, by why: bad_request, or internal for a failure of ours.",
     ("code",),
 )
+POLICY: Final = Counter(
+    "oodida_edge_policy_refusals_total", "What the vehicle's policy refused, by rule.", ("code",)
+)
 TASKS: Final = Counter(
     "oodida_edge_tasks_ended_total", "Tasks that have ended, by state.", ("state",)
 )
@@ -58,6 +61,6 @@ POOL_WANTED: Final = Gauge(
     "oodida_edge_pool_wanted_containers", "How many of them there should be."
 )
 INSTRUMENTS: Final[tuple[Instrument, ...]] = (
-    ORDERS, REFUSED, TASKS, TASK_SECONDS, CALLS, CALL_SECONDS, CONNECTED, CONNECTIONS, UNSENT,
-    DROPPED, ASIDE, UNWRITTEN, RUNNING, STATE_BYTES, POOL_IDLE, POOL_WANTED,
+    ORDERS, REFUSED, POLICY, TASKS, TASK_SECONDS, CALLS, CALL_SECONDS, CONNECTED, CONNECTIONS,
+    UNSENT, DROPPED, ASIDE, UNWRITTEN, RUNNING, STATE_BYTES, POOL_IDLE, POOL_WANTED,
 )  # fmt: skip

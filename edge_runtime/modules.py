@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +29,9 @@ LAST: Final = ".last"
 TOUCH_S: Final = 3600.0
 
 
+_NEVER: Final = (0, "", "")
+
+
 class ModuleStore:
     """The current modules of one side, kept in a folder.
 
@@ -41,7 +44,8 @@ class ModuleStore:
     def __init__(self, folder: Path, side: Side) -> None:
         self._folder, self._side = folder, side
         self._modules: dict[tuple[str, str], Module] = {}
-        self._refused: dict[tuple[str, str], tuple[int, str]] = {}
+        #: Generation, reason, and the code of the error.
+        self._refused: dict[tuple[str, str], tuple[int, str, str]] = {}
         self._last: dict[tuple[str, str], int] = {}
         self._changed = asyncio.Event()
         #: Told of a module that is waited for and is not here.
@@ -64,6 +68,14 @@ class ModuleStore:
         """The newest generation that is or was here; 0 if there was none."""
         module = self.get(user, name)
         return module.generation if module is not None else self._last.get((user, name), 0)
+
+    def all(self) -> tuple[Module, ...]:
+        """Every module that is here, its newest generation."""
+        return tuple(self._modules.values())
+
+    def refused_by(self, codes: Collection[str]) -> tuple[tuple[str, str], ...]:
+        """User and name of what came and was refused with one of these codes."""
+        return tuple(key for key, (_, _, code) in self._refused.items() if code in codes)
 
     def touch(self, user: str, name: str) -> None:
         """Note that a module is used: the time of its file says when it was used last."""
@@ -104,19 +116,19 @@ class ModuleStore:
         if newest is None or not _same(newest, module):
             self._write(module)
             self._modules[module.user_id, module.name] = module
-            refused, _ = self._refused.get((module.user_id, module.name), (0, ""))
-            if refused <= module.generation:
-                self._refused.pop((module.user_id, module.name), None)
-                self._refusal(module.user_id, module.name).unlink(missing_ok=True)
             self._wake()
+        refused, _, _ = self._refused.get((module.user_id, module.name), _NEVER)
+        if 0 < refused <= module.generation:
+            del self._refused[module.user_id, module.name]
+            self._refusal(module.user_id, module.name).unlink(missing_ok=True)
         return True
 
-    def refuse(self, module: Module, reason: str) -> None:
+    def refuse(self, module: Module, reason: str, code: str = "") -> None:
         """Remember that a module came which cannot be run here; of several, the newest."""
-        before, _ = self._refused.get((module.user_id, module.name), (0, ""))
+        before, _, _ = self._refused.get((module.user_id, module.name), _NEVER)
         if module.generation >= before:
-            self._refused[module.user_id, module.name] = (module.generation, reason)
-            facts = {"generation": module.generation, "reason": reason}
+            self._refused[module.user_id, module.name] = (module.generation, reason, code)
+            facts = {"generation": module.generation, "reason": reason, "code": code}
             with contextlib.suppress(OSError):  # it is known as long as we live
                 _replace(self._refusal(module.user_id, module.name), json.dumps(facts).encode())
             self._wake()
@@ -134,9 +146,10 @@ class ModuleStore:
             module = self.get(user, name)
             if module is not None and module.generation >= generation:
                 return module
-            refused, reason = self._refused.get((user, name), (0, ""))
+            refused, reason, code = self._refused.get((user, name), _NEVER)
             if refused >= max(generation, 1):
-                raise ModuleRefused(f"generation {refused} of {name} was refused: {reason}")
+                message = f"generation {refused} of {name} was refused: {reason}"
+                raise ModuleRefused(message, **({"reason_code": code} if code else {}))
             await changed.wait()
 
     def _wake(self) -> None:
@@ -154,7 +167,8 @@ class ModuleStore:
         user, _, name = path.name.removesuffix(REFUSED).partition(SEPARATOR)
         try:
             facts = json.loads(path.read_bytes())
-            self._refused[user, name] = (int(facts["generation"]), str(facts["reason"]))
+            said = int(facts["generation"]), str(facts["reason"]), str(facts.get("code", ""))
+            self._refused[user, name] = said
         except (OSError, ValueError, TypeError, KeyError) as problem:
             log.warning("%s is not taken over: %s", path.name, problem)
 

@@ -10,14 +10,17 @@ from typing import Final
 
 from edge_runtime import metrics
 from edge_runtime.clock import Clock
+from edge_runtime.done import withheld
 from edge_runtime.environments.workshop import Workshop
 from edge_runtime.journal import EdgeJournal, JournalFull, StoredOrder
 from edge_runtime.outbox import Ended as EndedTask
+from edge_runtime.policy import Gate
 from edge_runtime.reporter import Reporter
 from edge_runtime.runner import Runner
 from edge_runtime.underway import Progress
 from edge_runtime.work import Work
 from protocol import messages
+from protocol.account import Usage
 from protocol.errors import BadRequest, OodidaError
 from protocol.lifecycle import TaskState
 from protocol.link import Incoming
@@ -64,10 +67,12 @@ class Orders:
         workshop: Workshop | None,
         work: Work,
         tell: Callable[[StateReport], Awaitable[None]],
+        *,
+        gate: Gate,
     ) -> None:
         self._side, self._runner, self._reporter = side, runner, reporter
         self._journal, self._clock, self._workshop = journal, clock, workshop
-        self._work, self._tell = work, tell
+        self._work, self._tell, self._gate = work, tell, gate
         self._seen: set[tuple[str, int]] = set()
         self._all_seen = False  # the journal knows of no other
         self._recalled = False
@@ -218,8 +223,8 @@ class Orders:
                 refusing = self._work.start(order.assignment, self._refuse(order, problem))
                 refusing.add_done_callback(lambda _: self._over(message))
 
+        report, payload, content_type, _ = self._answer(order, report)
         self._measure(report)
-        payload, content_type, _ = messages.encode_counted(report)
         self._reporter.carried_out(
             order.id, order.attempt, wall, report.id, payload, content_type, kept
         )
@@ -241,14 +246,28 @@ class Orders:
             telling = Progress(order.id, order.attempt, self._tell, heartbeat=worker)
             async with telling as progress:
                 report = await self._carried_out(order, progress, left_s)
-        self._measure(report)
         if report is None:
+            self._measure(report)
             await self._drop(order.id, order.attempt)
             return
-        payload, content_type, usage = messages.encode_counted(report)
+        report, payload, content_type, usage = self._answer(order, report)
+        self._measure(report)
         counted = isinstance(order, OnboardOrder) and order.budget is not None
         done = EndedTask(order.id, order.attempt, order.assignment, usage if counted else None)
         await self._reporter.ended(done, report.id, payload, content_type)
+
+    def _answer(
+        self, order: OnboardOrder | OffboardOrder, report: TaskReport
+    ) -> tuple[TaskReport, bytes, str, Usage]:
+        """A report as it goes out, if the policy lets it; and what it says was used."""
+        payload, content_type, usage = messages.encode_counted(report)
+        if isinstance(order, OnboardOrder):
+            refusal = self._gate.answer(order, report, usage.bytes_sent)
+            if refusal is not None:
+                report = withheld(report, refusal)
+                payload, content_type, usage = messages.encode_counted(report)
+                self._gate.answer(order, report, usage.bytes_sent)
+        return report, payload, content_type, usage
 
     @staticmethod
     def _measure(report: TaskReport | None) -> None:

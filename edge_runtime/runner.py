@@ -20,6 +20,7 @@ from edge_runtime.done import Done, by_contract, lowered, of_budget, over_budget
 from edge_runtime.journal import EdgeJournal
 from edge_runtime.methods import run_offboard, run_onboard
 from edge_runtime.modules import ModuleStore
+from edge_runtime.policy import Gate
 from edge_runtime.sandbox import AnySandbox, Call
 from edge_runtime.sessions import Sessions
 from edge_runtime.signals import Source
@@ -82,11 +83,12 @@ class Runner:
         calls: int,
         journal: EdgeJournal,
         clock: Clock,
-        vouched: Vouched = Vouched(),  # noqa: B008 - it does not change
-        attest: Attest = Attest(),  # noqa: B008 - nor does this
+        vouched: Vouched,
+        gate: Gate,
+        attest: Attest = Attest(),  # noqa: B008 - it does not change
     ) -> None:
         self._source, self._modules = source, modules
-        self._journal, self._clock, self._vouched = journal, clock, vouched
+        self._journal, self._clock, self._vouched, self._gate = journal, clock, vouched, gate
         self._attest = attest
         self._sandbox, self._admission, self._environment = sandbox, admission, environment
         self._sessions = Sessions(sandbox)
@@ -150,6 +152,7 @@ class Runner:
         started, began = time.monotonic(), self._clock.now().wall
         names = [order.signals] if isinstance(order.signals, str) else list(order.signals)
         try:
+            self._gate.begin(order)
             samples = self._source.at_once(
                 names, first=order.first, count=order.samples, rate_hz=order.rate_hz
             )
@@ -190,6 +193,7 @@ class Runner:
             argument = order.results
             builtin = self._offboard(order)
         else:
+            self._gate.begin(order)
             used = self._journal.usage(order.assignment) if order.budget is not None else None
             if order.budget is not None and used is not None:
                 over = order.budget.used_up(used)
@@ -199,6 +203,7 @@ class Runner:
                     left = order.budget.cpu_s - used.cpu_s
             task.progress.at(TaskState.COLLECTING)
             argument = values.pack(await self._window(task, order), INPUT)
+            self._gate.still(order)
             builtin = self._onboard(order, argument)
         task.progress.at(TaskState.RUNNING)
         if order.method != CUSTOM:
@@ -212,6 +217,7 @@ class Runner:
         admitted = await asyncio.to_thread(self._admission.admit, module)
         if isinstance(admitted, Verdict):  # the rules here have changed since it came
             raise ModuleRefused(f"{admitted.place}{admitted.reason}")
+        self._gate.module(module, admitted.limits)
         await self._environment(module)
         call = Call(
             source=module.source,
@@ -256,13 +262,15 @@ class Runner:
         cancelled: threading.Event,
         cpu_s: int,
     ) -> Outcome:
-        if order.isolation == "call":
-            lowered = limits.model_copy(update={"cpu_s": cpu_s})
-            outcome = self._sandbox.run(call, lowered, cancelled)
-        else:
-            labels = {"assignment": order.assignment}
-            session = self._sessions.of(order.assignment, module, limits, labels)
-            outcome = session.run(call, cancelled, cpu_s=cpu_s)
+        with self._gate.call(order, module, limits, cpu_s) as grant:
+            if order.isolation == "call":
+                lowered = limits.model_copy(update={"cpu_s": grant.cpu_s})
+                outcome = self._sandbox.run(call, lowered, cancelled)
+            else:
+                labels = {"assignment": order.assignment}
+                session = self._sessions.of(order.assignment, module, limits, labels)
+                outcome = session.run(call, cancelled, cpu_s=grant.cpu_s)
+            outcome = grant.take(outcome)
         if cancelled.is_set() and isinstance(order, OnboardOrder) and order.budget is not None:
             # There is no report of it to be counted with.
             used = Usage(cpu_s=outcome.cpu_s, container_starts=outcome.starts)

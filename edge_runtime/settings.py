@@ -8,6 +8,7 @@ from typing import Final
 
 from edge_runtime.admission import Rules
 from edge_runtime.outbox import Bounds
+from edge_runtime.policy import Followed
 from protocol.assignment import Attribute
 from protocol.topics import Role
 
@@ -23,6 +24,7 @@ class Settings:
     ``calls``: containers at a time; ``rules``: what holds here; ``session_expiry_s``: for how long
     the broker keeps messages for it while it is away, None for what its role needs;
     ``identity``: the folder of its certificate, None for a system on one machine;
+    ``policy``: what a vehicle allows;
     ``passing``: once it has said goodbye, the broker keeps no presence of it.
     """
 
@@ -36,6 +38,7 @@ class Settings:
     session_expiry_s: int | None = None
     outbox: Bounds = field(default_factory=Bounds)
     identity: Path | None = None
+    policy: Followed = field(default_factory=Followed)
     passing: bool = False
 
     @property

@@ -70,7 +70,7 @@ def failure_of(blob: bytes) -> Failure | None:
         return None
     exceeded = outcome.exceeded
     budget = exceeded is not None and exceeded.limit is Limit.BUDGET
-    return Failure(outcome.kind, outcome.describe(), budget)
+    return Failure(outcome.kind, outcome.describe(), budget, outcome.code)
 
 
 def count(turn: Turn, row: AssignmentRow, now: Situation) -> Count:
@@ -136,6 +136,8 @@ def _told(standing: Standing, usage: Any) -> dict[str, Any]:
     told: dict[str, Any] = {"status": standing.status}
     if standing.reason:
         told["reason"] = standing.reason
+    if standing.code:
+        told["code"] = standing.code
     if usage is not None:
         told["usage"] = usage
     return told

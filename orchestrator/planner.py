@@ -37,11 +37,15 @@ _BLAME: Final[dict[Kind, Status]] = {
 
 
 class Failure(NamedTuple):
-    """Why a task has no value. ``budget``: it is the vehicle's budget that was used up."""
+    """Why a task has no value. ``budget``: it is the vehicle's budget that was used up.
+
+    ``code`` is that of the error for which it was refused.
+    """
 
     kind: Kind
     reason: str
     budget: bool = False
+    code: str = ""
 
 
 class TaskView(NamedTuple):
@@ -131,6 +135,7 @@ class Standing(NamedTuple):
 
     status: Status
     reason: str = ""
+    code: str = ""
 
 
 class Closed(NamedTuple):
@@ -335,7 +340,8 @@ def _why_not(task: TaskView, now: Situation, fleet: Fleet, ended: str) -> Standi
         return Standing("cancelled", reason or "the task was cancelled")
     if failure is not None:
         refused = task.state is TaskState.REJECTED
-        return Standing("refused" if refused else _BLAME[failure.kind], failure.reason[:4000])
+        status = "refused" if refused else _BLAME[failure.kind]
+        return Standing(status, failure.reason[:4000], failure.code)
     if not fleet.knows(task.vehicle):
         return Standing("unknown", "no vehicle of this name was ever seen")
     if task.state is TaskState.EXPIRED and task.vehicle in fleet.online:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
     from protocol.participation import Participation
@@ -153,6 +153,60 @@ class NoProof(OodidaError):
     """There are no receipts: nobody signs where there are no certificates."""
 
     code = "no_proof"
+
+
+class PolicyRefused(OodidaError):
+    """The vehicle's policy does not allow this; only who keeps the vehicle can change that."""
+
+    code = "policy_refused"
+
+
+class PolicyAnalyst(PolicyRefused):
+    """The vehicle's policy does not let this analyst compute on it."""
+
+    code = "policy_analyst"
+
+
+class PolicyCustomCode(PolicyRefused):
+    """The vehicle's policy allows no custom code, only built-in methods."""
+
+    code = "policy_custom_code"
+
+
+class PolicySignal(PolicyRefused):
+    """The vehicle's policy does not let this signal be computed over."""
+
+    code = "policy_signal"
+
+
+class PolicyProfile(PolicyRefused):
+    """The module asks for more than the highest profile that the vehicle's policy allows."""
+
+    code = "policy_profile"
+
+
+class PolicyEnvironment(PolicyRefused):
+    """The vehicle's policy does not allow the module's environment."""
+
+    code = "policy_environment"
+
+
+class PolicyBudget(PolicyRefused):
+    """What the vehicle's policy lets be used in a day is used up; the day ends at 00:00 UTC."""
+
+    code = "policy_budget"
+
+
+class PolicyQuietHours(PolicyRefused):
+    """The vehicle's policy lets nothing be begun at this time of the day."""
+
+    code = "policy_quiet_hours"
+
+
+class BadPolicy(OodidaError):
+    """The file with the vehicle's policy cannot be read, or says what it cannot mean."""
+
+    code = "bad_policy"
 
 
 class EnvironmentRefused(OodidaError):
@@ -334,6 +388,10 @@ def _tree(root: type[OodidaError]) -> dict[str, type[OodidaError]]:
     for child in root.__subclasses__():
         found.update(_tree(child))
     return found
+
+
+#: The codes of what a vehicle's policy refuses, one a rule.
+POLICY_CODES: Final = frozenset(_tree(PolicyRefused))
 
 
 def from_code(code: str, message: str, details: dict[str, Any] | None = None) -> OodidaError:

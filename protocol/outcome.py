@@ -75,6 +75,7 @@ class Outcome(Frozen):
     ``printed`` is what the module wrote to its standard streams, capped and cleaned.
     ``seconds`` is wall time of the call as the runtime measured it, ``cpu_s`` the processor time
     that its processes took, 0 where that is not known; ``starts`` how many containers it took.
+    ``code``, of one that was refused, is the code of the error that says why, for programs.
     """
 
     kind: Kind
@@ -82,6 +83,7 @@ class Outcome(Frozen):
     fault: Fault | None = None
     exceeded: Exceeded | None = None
     reason: str = Field(default="", max_length=2000)
+    code: str = Field(default="", pattern=r"^[a-z_]{0,64}$")
     printed: str = Field(default="", max_length=16_384)
     seconds: float = 0.0
     cpu_s: Annotated[float, Field(ge=0, le=1e9)] = 0.0

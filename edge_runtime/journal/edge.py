@@ -212,6 +212,24 @@ class EdgeJournal:
         spent = (usage.cpu_s, usage.bytes_sent, usage.container_starts)
         return ACCOUNT, (self._edge, assignment, *spent, time.time())
 
+    # --- days -------------------------------------------------------------------------------------
+
+    def day(self) -> tuple[int, Usage] | None:
+        """The day of which it is known what all assignments have used; None if none is."""
+        rows = self._journal.read(
+            "SELECT day, cpu_s, bytes_sent, container_starts FROM days WHERE edge=?", (self._edge,)
+        )
+        if not rows:
+            return None
+        day, cpu_s, bytes_sent, starts = rows[0]
+        return day, Usage(cpu_s=cpu_s, bytes_sent=bytes_sent, container_starts=starts)
+
+    def keep_day(self, day: int, usage: Usage) -> Future[None]:
+        """Keep what all assignments have used in a day, in place of what was kept before."""
+        used = (usage.cpu_s, usage.bytes_sent, usage.container_starts)
+        statement = "INSERT OR REPLACE INTO days VALUES (?, ?, ?, ?, ?)"
+        return self._journal.write((statement, (self._edge, day, *used)))
+
     # --- upkeep -----------------------------------------------------------------------------------
 
     async def forget_old(self, before: float) -> None:

@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 #: What the disk, and not the statement, is to be blamed for.
 _DISK: Final = frozenset(
     {
@@ -35,6 +35,14 @@ CREATE TABLE sessions (edge TEXT PRIMARY KEY, upto INTEGER) WITHOUT ROWID;
 CREATE INDEX orders_of_assignment ON orders (edge, assignment);
 CREATE INDEX seen_by_time ON seen (wall);
 """
+#: What each later version has more: the first entry is version 2's.
+STEPS: Final = (
+    """
+CREATE TABLE days (
+    edge TEXT PRIMARY KEY, day INTEGER, cpu_s REAL, bytes_sent INTEGER, container_starts INTEGER
+    ) WITHOUT ROWID;
+""",
+)
 
 
 def connect(path: Path, *, examine: bool) -> sqlite3.Connection:
@@ -61,8 +69,10 @@ def _bring_up_to_date(connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
         raise _Unreadable(f"version {version} is of a later release")
-    if version == 0:
-        connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA}PRAGMA user_version={VERSION};COMMIT;")
+    if version < VERSION:
+        steps = STEPS[version - 1 :] if version else (SCHEMA, *STEPS)
+        script = "".join(steps)
+        connection.executescript(f"BEGIN IMMEDIATE;{script}PRAGMA user_version={VERSION};COMMIT;")
 
 
 class _Unreadable(sqlite3.DatabaseError):

@@ -15,6 +15,7 @@ class Standing:
     """How a vehicle stands in the newest iteration that is closed, and stood in all before it.
 
     ``status`` is a word of a closed set, ``reason`` says more, ``usage`` is what its task used.
+    ``code`` is that of the error for which it refused, such as ``policy_signal``; else empty.
     ``history`` holds (iteration, participation) from the first on.
     """
 
@@ -22,6 +23,7 @@ class Standing:
     reason: str
     usage: Usage | None
     history: tuple[tuple[int, Participation], ...] = field(default=(), repr=False)
+    code: str = ""
 
 
 def standings(ledgers: Iterable[IterationLedger]) -> Mapping[str, Standing]:
@@ -34,6 +36,6 @@ def standings(ledgers: Iterable[IterationLedger]) -> Mapping[str, Standing]:
         for vehicle, p in ledger.participation.items():
             history.setdefault(vehicle, []).append((ledger.iteration, p))
     return {
-        vehicle: Standing(p.status, p.reason, p.usage, tuple(history[vehicle]))
+        vehicle: Standing(p.status, p.reason, p.usage, tuple(history[vehicle]), p.code)
         for vehicle, p in sorted(told[-1].participation.items())
     }

@@ -1,0 +1,166 @@
+"""The file of a policy: read strictly, followed, and never taken half written."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_runtime.policy import Followed, Names, Policy, parse, read
+from protocol.account import Budget
+from protocol.errors import BadPolicy
+from protocol.limits import Profiles
+from tests.conftest import ROOT
+
+PROFILES = Profiles.read()
+EXAMPLE = ROOT / "examples/policy.toml"
+
+
+def test_the_example_says_all_that_can_be_said() -> None:
+    policy = read(EXAMPLE, PROFILES)
+    assert policy.analysts == Names(frozenset({"ada", "grace"}))
+    assert policy.signals.denied == {"PEDAL_D", "PEDAL_E"}
+    assert policy.location == frozenset({"GPS_SPEED"})
+    assert policy.most == PROFILES.profiles["default"]
+    assert policy.environments == frozenset({"minimal", "science"})
+    assert policy.budget == Budget(container_starts=5000, cpu_s=600.0, bytes_sent=20_000_000)
+    assert [str(span) for span in policy.quiet.spans] == ["22:00-06:00"]
+    assert policy.custom_code
+
+
+def test_the_least_file_is_the_policy_of_a_vehicle_without_one() -> None:
+    assert parse("policy = 1", PROFILES) == Policy()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "policy = 1"),
+        ("custom_code = false", "policy = 1"),
+        ("policy = 2", "policy = 1"),
+        ("policy = true", "policy = 1"),
+        ("policy = 1\ncustom_code = yes", "line 2, column 15"),
+        ("policy = 1\ncustom_code = 'yes'", "custom_code"),
+        ("policy = 1\ncustom_code = 1", "custom_code"),
+        ("policy = 1\ncustom_kode = true", "custom_kode: there is no such setting"),
+        ("policy = 1\n[signals]\ncustom_code = true", "signals.custom_code: there is no"),
+        ("policy = 1\n[signals]\nlocation = 'yes'", "signals.location"),
+        ("policy = 1\n[signals]\ndenied = 'SPEED'", "signals.denied"),
+        ("policy = 1\n[signals]\ndenied = ['']", "signals.denied"),
+        ("policy = 1\n[analysts]\nallowed = ['a*']", "analysts.allowed"),
+        ("policy = 1\n[analysts]\nallowed = ['a']\ndenied = ['b']", "either allowed or denied"),
+        ("policy = 1\nhighest_profile = 'huge'", "there is no profile huge here"),
+        ("policy = 1\nenvironments = ['big']", "environments"),
+        ("policy = 1\n[budget_a_day]\ncpu_s = -1", "budget_a_day.cpu_s"),
+        ("policy = 1\n[budget_a_day]\ncpu_s = '600'", "budget_a_day.cpu_s"),
+        ("policy = 1\n[budget_a_day]\ncontainer_starts = true", "budget_a_day.container_starts"),
+        ("policy = 1\n[budget_a_day]\nbytes_sent = nan", "budget_a_day.bytes_sent"),
+        ("policy = 1\n[quiet_hours]\nhours = ['2:00-3:00']", "quiet_hours.hours"),
+        ("policy = 1\n[quiet_hours]\nzone = 'UTC'", "quiet_hours.hours"),
+        ("policy = 1\n[quiet_hours]\nhours = ['02:00-03:00']\nzone = 'Mars'", "no zone 'Mars'"),
+        ("policy = 1\n[quiet_hours]\nhours = ['02:00-03:00']\nzone = '../x'", "no zone"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line_or_field(text: str, told: str) -> None:
+    with pytest.raises(BadPolicy) as problem:
+        parse(text, PROFILES)
+    assert told in problem.value.message
+    assert "\n" not in problem.value.message
+
+
+@given(st.integers(0, len(EXAMPLE.read_text())))
+def test_an_example_that_is_cut_off_before_its_first_line_is_no_policy(length: int) -> None:
+    text = EXAMPLE.read_text()
+    before = text.index("policy = 1")
+    if length <= before:
+        with pytest.raises(BadPolicy):
+            parse(text[:length], PROFILES)
+
+
+@given(st.text())
+def test_whatever_the_file_holds_it_is_a_policy_or_told(text: str) -> None:
+    with contextlib.suppress(BadPolicy):
+        parse(text, PROFILES)
+
+
+def test_a_file_that_others_can_write_or_that_is_none_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    with pytest.raises(BadPolicy, match="cannot be read"):
+        read(file, PROFILES)
+    with pytest.raises(BadPolicy, match="is no file"):
+        read(tmp_path, PROFILES)
+    file.write_text("policy = 1")
+    file.chmod(0o666)
+    with pytest.raises(BadPolicy, match="chmod o-w"):
+        read(file, PROFILES)
+    file.chmod(0o644)
+    file.write_bytes(b"policy = 1 # \xff")
+    with pytest.raises(BadPolicy, match="cannot be read"):
+        read(file, PROFILES)
+    file.write_bytes(b"policy = 1\n" + b"#" * 300_000)
+    with pytest.raises(BadPolicy, match="bytes"):
+        read(file, PROFILES)
+
+
+class Written:
+    """A policy's file, each time written as another file than before."""
+
+    def __init__(self, folder: Path, text: str) -> None:
+        self.path = folder / "policy.toml"
+        self._time = 10**18
+        self.write(text)
+
+    def write(self, text: str) -> None:
+        self._time += 10**9
+        self.path.write_text(text)
+        os.utime(self.path, ns=(self._time, self._time))
+
+
+def allows(followed: Followed) -> bool:
+    return followed.policy.custom_code
+
+
+def test_a_change_is_taken_once_it_was_the_same_at_two_looks(tmp_path: Path) -> None:
+    file = Written(tmp_path, "policy = 1")
+    followed = Followed(file.path, PROFILES)
+    assert not followed.look()
+    file.write("policy = 1\n")
+    file.write("policy = 1\ncustom_code = fal")
+    assert not followed.look()
+    file.write("policy = 1\ncustom_code = false")
+    assert not followed.look()
+    assert allows(followed)
+    assert followed.look()
+    assert not allows(followed)
+    assert not followed.look()
+
+
+@pytest.mark.parametrize("broken", ["", "policy = 1\ncustom_code = maybe", None])
+def test_a_broken_or_missing_file_leaves_the_policy_as_it_was_and_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: str | None
+) -> None:
+    file = Written(tmp_path, "policy = 1\ncustom_code = false")
+    followed = Followed(file.path, PROFILES)
+    if broken is None:
+        file.path.unlink()
+    else:
+        file.write(broken)
+    with caplog.at_level(logging.ERROR):
+        assert not any(followed.look() for _ in range(5))
+    assert not followed.policy.custom_code
+    assert len(caplog.records) == 1
+    assert "left as it was" in caplog.text
+    file.write("policy = 1")
+    assert not followed.look()
+    assert followed.look()
+    assert followed.policy == Policy()
+
+
+def test_at_the_start_a_broken_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BadPolicy):
+        Followed(tmp_path / "none.toml", PROFILES)
