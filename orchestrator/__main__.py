@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from orchestrator import metrics
+from orchestrator.authority import AuthorityFile
 from orchestrator.service import Service
 from orchestrator.store import figures
 from orchestrator.store.opening import open_store
@@ -69,6 +70,12 @@ def main() -> None:
         help="how many rows of tasks and changes are kept at most; those of the assignments that "
         "ended first go first, those of running ones never (default: %(default)s)",
     )  # fmt: skip
+    authority = environ.get("OODIDA_AUTHORITY")
+    parser.add_argument(
+        "--authority", type=Path, default=Path(authority) if authority else None, metavar="FILE",
+        help="who may do what, read again when it changes (default: OODIDA_AUTHORITY, else "
+        "everybody is an analyst without limits)",
+    )  # fmt: skip
     add_options(parser)
     parser.add_argument("--stop-on-eof", action="store_true", help="stop when standard input ends")
     options = parser.parse_args()
@@ -80,12 +87,14 @@ def main() -> None:
         sys.exit(f"{problem.code}: {problem}")
     start_logging(options.log_level, options.log_format, orchestrator=options.name)
     try:
+        roles = AuthorityFile(options.authority) if options.authority is not None else None
         database = open_store(options.store, options.store_password_file)
     except SetupError as problem:
         sys.exit(f"{problem.code}: {problem}")
     try:
         keep = Keep(options.keep_days, options.keep_rows)
-        service = Service(options.broker, database, f"{options.name}/{os.getpid()}", keep, proof)
+        name = f"{options.name}/{os.getpid()}"
+        service = Service(options.broker, database, name, keep, proof, roles)
         gauges: dict[Gauge, Callable[[], Reading]] = {
             metrics.CONNECTED: lambda: service.connected,
             **figures.gauges(database),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from orchestrator import endings, events, ledger, orders, planner
+from orchestrator import endings, events, ledger, orders, planner, quota
 from orchestrator.endings import HALTED_S
 from orchestrator.orders import spec_of
 from orchestrator.planner import Close, Halt, Miss, Wait
@@ -12,7 +12,7 @@ from orchestrator.store import assignment_queries, changes, queries
 from orchestrator.store.tables import AssignmentRow, IterationRow, TaskRow
 from orchestrator.turn import Turn, dump, load
 from protocol.assignment import CUSTOM, Assignment
-from protocol.errors import AssignmentFailed, NotHalted, NoWorker
+from protocol.errors import AssignmentFailed, NotHalted, NoWorker, OverQuota
 from protocol.lifecycle import ASSIGNMENT, AssignmentState, TaskState, terminal
 from protocol.messages import ProgressEvent
 from protocol.module import Side
@@ -22,12 +22,17 @@ REPEATED_S: Final = 60.0
 
 
 def begin(turn: Turn, row: AssignmentRow) -> None:
-    """Start the iteration that the row names: an order to every target that is connected."""
+    """Start the iteration that the row names: an order to every target that is connected.
+
+    Raises OverQuota before anything is changed if its user may not have so many tasks today.
+    """
     spec = spec_of(row)
-    row.began_at, row.quorum_at = turn.now, None
-    row.deadline_at = row.wake_at = turn.now + spec.deadline_s
     online = queries.online(turn.session, "vehicles")
     targets = ledger.chosen(turn, spec, load(row.targets))
+    if CUSTOM in (spec.onboard.method, spec.offboard.method):
+        _afford(turn, row, spec, sum(vehicle in online for vehicle in targets))
+    row.began_at, row.quorum_at = turn.now, None
+    row.deadline_at = row.wake_at = turn.now + spec.deadline_s
     row.targets = dump(targets)
     if queries.iteration(turn.session, row.id, row.iteration) is None:
         turn.session.add(
@@ -45,6 +50,14 @@ def begin(turn: Turn, row: AssignmentRow) -> None:
     orders.to_vehicles(turn, row, spec, asked)
     changes.add_tasks(turn.session, tasks, now=turn.now, cause="the iteration begins")
     step(turn, row)
+
+
+def _afford(turn: Turn, row: AssignmentRow, spec: Assignment, vehicles: int) -> None:
+    """Count the tasks of custom code that an iteration begins with, and the worker's at its end."""
+    onboard = vehicles if spec.onboard.method == CUSTOM else 0
+    offboard = int(spec.offboard.method == CUSTOM)
+    quota.require(turn, row.user_id, onboard + offboard)
+    quota.spend(turn, row.user_id, onboard)
 
 
 def progressed(turn: Turn, row: AssignmentRow) -> None:
@@ -156,7 +169,11 @@ def _combined(turn: Turn, row: AssignmentRow, task: TaskRow) -> None:
             turn.session, row, AssignmentState.COLLECTING, now=turn.now, cause="the next iteration"
         )
         row.iteration += 1
-        begin(turn, row)
+        try:
+            begin(turn, row)
+        except OverQuota as over:  # what was done so far stays
+            row.iteration -= 1
+            endings.fail(turn, row, AssignmentFailed(over.message, reason_code=over.code))
     else:
         endings.succeed(turn, row)
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from orchestrator import assignments, deployments, inbox, leases, shipped
+from orchestrator import assignments, deployments, inbox, leases, quota, shipped
 from orchestrator.audit import Desk, Quiet
+from orchestrator.authority import EVERYBODY, Authority
 from orchestrator.guard import guarded
 from orchestrator.outbox import Due, Item
 from orchestrator.presences import RollCall
@@ -47,6 +48,7 @@ def decide(
     roll: RollCall | None = None,
     vouching: Vouching | None = None,
     desk: Desk | None = None,
+    authority: Authority = EVERYBODY,
 ) -> Decided:
     """Handle a batch in one transaction, with what is overdue, and what is due to the outbox.
 
@@ -59,7 +61,7 @@ def decide(
     for attempt in range(1, ATTEMPTS + 1):
         try:
             done, desk.senders = _once(
-                database, batch, due, roll, vouching, desk, last=attempt == ATTEMPTS
+                database, batch, due, roll, vouching, desk, authority, last=attempt == ATTEMPTS
             )
             return done
         except Exception as error:
@@ -71,10 +73,10 @@ def decide(
 
 def _once(
     database: Database, batch: Sequence[Incoming], due: Due, roll: RollCall | None,
-    vouching: Vouching | None, desk: Desk, *, last: bool,
+    vouching: Vouching | None, desk: Desk, authority: Authority, *, last: bool,
 ) -> tuple[Decided, Mapping[str, Quiet]]:  # fmt: skip
     with database.transaction() as session:
-        turn = Turn(session, time.time(), last_try=last, vouching=vouching)
+        turn = Turn(session, time.time(), last_try=last, vouching=vouching, authority=authority)
         inbox.read(turn, batch, roll)
         # Asked once: its clock runs on while the turn is decided.
         rolled = roll is not None and not roll.left_s
@@ -88,6 +90,7 @@ def _once(
         session.flush()
         next_deadline = queries.next_deadline(session)
         stored = due.store(session, turn.outgoing, turn.now)
+        quota.store(turn)
         senders = desk.write(turn)  # the last of all: until the commit, no other may write there
     return Decided(stored, turn.fleeting, next_deadline, rolled, turn.now), senders
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from orchestrator import audit, environments, events, seen, shipped
+from orchestrator import audit, environments, events, quota, seen, shipped
 from orchestrator.environments import Known
 from orchestrator.store import changes, deployment_queries, environment_queries, queries
 from orchestrator.store.tables import DeploymentRow, EnvironmentRow
@@ -83,6 +83,7 @@ def _try(turn: Turn, row: DeploymentRow, environment: Known) -> None:
     )
     row.deadline_at = turn.now + _patience(environment)
     turn.session.flush()
+    quota.spend(turn, row.user_id, 1)
     _order_trial(turn, row, deploy, environment)
 
 

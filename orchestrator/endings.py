@@ -35,10 +35,11 @@ def fail(turn: Turn, row: AssignmentRow, error: OodidaError) -> None:
     _end(turn, row, AssignmentState.FAILED, error)
 
 
-def cancel(turn: Turn, row: AssignmentRow) -> None:
-    """End an assignment because its analyst wants it ended. Does nothing if it has ended."""
+def cancel(turn: Turn, row: AssignmentRow, *, by: str | None = None) -> None:
+    """End an assignment because somebody wants it ended. Does nothing if it has ended."""
     if not terminal(ASSIGNMENT, AssignmentState(row.state)):
-        _end(turn, row, AssignmentState.CANCELLED, AssignmentCancelled())
+        another = f"the assignment was cancelled by {by}" if by not in (None, row.user_id) else None
+        _end(turn, row, AssignmentState.CANCELLED, AssignmentCancelled(another))
 
 
 def halt(turn: Turn, row: AssignmentRow, now: Situation, share: float, message: str) -> None:

@@ -44,12 +44,15 @@ LISTED: Final = 200
 LISTED_IN_FULL: Final = 20
 
 
-def vehicles(turn: Turn) -> list[VehicleInfo]:
-    """Every vehicle and worker ever seen."""
+def vehicles(turn: Turn, user: str) -> list[VehicleInfo]:
+    """Every vehicle ever seen that a user may use, and every worker."""
+    grant = turn.authority.grant(user)
     found = []
     for role, word in (("vehicles", "vehicle"), ("workers", "worker")):
         for row in queries.edges(turn.session, role):
             told = presence(row)
+            if role == "vehicles" and not grant.sees(told.attributes):
+                continue
             found.append(
                 VehicleInfo.model_validate(
                     {
@@ -112,14 +115,15 @@ def _iso(time: float, exact: str = "seconds") -> str:
     return datetime.fromtimestamp(time, UTC).isoformat(timespec=exact)
 
 
-def assignments(turn: Turn, user: str) -> list[AssignmentInfo]:
-    """A user's newest assignments, newest first."""
+def assignments(turn: Turn, user: str | None) -> list[AssignmentInfo]:
+    """The newest assignments of a user, or of all, newest first."""
     found = []
     for row in queries.assignments(turn.session, user):
         spec = orders.spec_of(row)
         found.append(
             AssignmentInfo(
                 id=row.id,
+                user_id=row.user_id,
                 state=AssignmentState(row.state),
                 iteration=row.iteration,
                 iterations=spec.iterations,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
-from orchestrator import ledger
+from orchestrator import ledger, quota
 from orchestrator.store import changes, deployment_queries, lease_queries, queries
 from orchestrator.store.tables import AssignmentRow, ModuleRow, TaskRow
 from orchestrator.turn import Turn, load
 from protocol import topics, values
-from protocol.assignment import Assignment
+from protocol.assignment import CUSTOM, Assignment
 from protocol.errors import ValueTooLarge
 from protocol.lifecycle import AssignmentState, TaskState
 from protocol.messages import MAX_RESULTS, OffboardOrder, OnboardOrder, new_id
@@ -126,6 +126,7 @@ def replaced(turn: Turn, row: AssignmentRow, spec: Assignment, vehicles: Collect
             new.append(new_task(row, Side.ONBOARD, old.edge) | {"id": old.id, "attempt": attempt})
             asked[attempt].append((old.edge, old.id))
     changes.add_tasks(turn.session, new, now=turn.now, cause="asked again")
+    quota.spend(turn, row.user_id, len(new))  # it is custom code that is replaced
     newest = _newest(turn, row, spec)
     for attempt, some in sorted(asked.items()):
         to_vehicles(turn, row, spec, some, attempt=attempt, generation=newest)
@@ -165,6 +166,7 @@ def to_worker(
     lease = turn.now + lease_queries.asked_s(left)
     asked = {**task, "lease_until": lease}
     changes.add_tasks(turn.session, [asked], now=turn.now, cause="a worker is asked")
+    quota.spend(turn, row.user_id, int(spec.offboard.method == CUSTOM))
     order = OffboardOrder(
         id=str(task["id"]),
         attempt=int(str(task["attempt"])),

@@ -8,6 +8,7 @@ from orchestrator import (
     endings,
     events,
     listings,
+    permits,
     proofs,
     submission,
     wheels,
@@ -35,6 +36,7 @@ from protocol.messages import (
     Submit,
     Upload,
 )
+from protocol.roles import Action
 
 #: Requests that change nothing.
 Question = (
@@ -51,8 +53,9 @@ Question = (
 )
 
 
-def answer(turn: Turn, request: Request) -> Reply:
+def answer(turn: Turn, asked: Request) -> Reply:
     """Do what is asked and say so. Raises OodidaError; the caller undoes the turn's changes."""
+    request, user = permits.permitted(turn, asked), asked.user_id
     match request:
         case Deploy():
             return Reply(deployment=deployments.request(turn, request))
@@ -60,7 +63,7 @@ def answer(turn: Turn, request: Request) -> Reply:
             submission.submit(turn, request)
             return Reply()
         case Cancel():
-            endings.cancel(turn, _own(turn, request))
+            endings.cancel(turn, _own(turn, request), by=user)
             return Reply()
         case Resume():
             assignments.resume(turn, _own(turn, request))
@@ -68,18 +71,20 @@ def answer(turn: Turn, request: Request) -> Reply:
         case Upload():
             return wheels.upload(turn, request)
         case _:
-            return _told(turn, request)
+            return _told(turn, request, user)
 
 
-def _told(turn: Turn, request: Question) -> Reply:
+def _told(turn: Turn, request: Question, user: str) -> Reply:
     """What is only asked."""
     match request:
         case ListVehicles():
-            return Reply(vehicles=listings.vehicles(turn))
+            return Reply(vehicles=listings.vehicles(turn, user))
         case ListModules():
-            return Reply(modules=listings.modules(turn, request.user_id))
+            return Reply(modules=listings.modules(turn, user))
         case ListAssignments():
-            return Reply(assignments=listings.assignments(turn, request.user_id))
+            everybody = request.everybody and turn.authority.require(user, Action.OTHERS)
+            whose = None if everybody else user
+            return Reply(assignments=listings.assignments(turn, whose))
         case ListEnvironments():
             return Reply(environments=listings.built(turn, request))
         case History():
@@ -98,7 +103,7 @@ def _told(turn: Turn, request: Question) -> Reply:
 
 def _deployment(turn: Turn, request: DeploymentStatus) -> Reply:
     row = deployment_queries.deployment(turn.session, request.deployment)
-    if row is None or row.user_id != request.user_id:
+    if row is None or not _reaches(turn, request.user_id, row.user_id):
         raise UnknownAssignment(f"{request.user_id} has no deployment {request.deployment}")
     return Reply(deployment=events.of_deployment(turn, row))
 
@@ -107,6 +112,11 @@ def _own(
     turn: Turn, request: Cancel | History | Resume | ListParticipation | ListChanges | Prove
 ) -> AssignmentRow:
     row = queries.assignment(turn.session, request.assignment)
-    if row is None or row.user_id != request.user_id:
+    if row is None or not _reaches(turn, request.user_id, row.user_id):
         raise UnknownAssignment(f"{request.user_id} has no assignment {request.assignment}")
     return row
+
+
+def _reaches(turn: Turn, user: str, owner: str) -> bool:
+    """True if a user may work with what this owner has. Who may not is not told that it exists."""
+    return user == owner or turn.authority.may(user, Action.OTHERS)

@@ -17,6 +17,7 @@ from typing import Final
 from orchestrator import decision, metrics
 from orchestrator.aside import Aside
 from orchestrator.audit import Desk
+from orchestrator.authority import EVERYBODY, AuthorityFile
 from orchestrator.decision import POLL_S, Decided
 from orchestrator.outbox import Due, Outbox
 from orchestrator.presences import RollCall
@@ -47,7 +48,9 @@ class Service:
         name: str,
         keep: Keep = Keep(),  # noqa: B008
         identity: Path | None = None,
+        authority: AuthorityFile | None = None,
     ) -> None:
+        self._authority = authority
         self._keep, self._forget_at = keep, 0.0
         self._vouching = Vouching.load(identity) if identity is not None else None
         self._database = database
@@ -135,9 +138,10 @@ class Service:
         pause = PAUSE_S[0]
         while True:
             due, roll = self._outbox.due(time.time()), self._roll
+            authority = EVERYBODY if self._authority is None else self._authority.now()
             decide = partial(
                 decision.decide, self._database, batch, due, roll,
-                desk=self._desk, vouching=self._vouching,
+                desk=self._desk, vouching=self._vouching, authority=authority,
             )  # fmt: skip
             try:
                 return await self._aside.run(decide, partial(self._settle, batch, due, roll))

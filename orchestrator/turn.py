@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from orchestrator.authority import EVERYBODY, Authority
 from orchestrator.bundle import Bundle
 from orchestrator.store import Session, deployment_queries
 from orchestrator.store.tables import EdgeRow, ModuleRow
@@ -37,6 +39,7 @@ class Turn:
     ``outgoing`` is stored with the turn and sent until the broker has it. ``fleeting`` is sent
     after the commit and never again: whoever misses it asks, or tells, once more.
 
+    ``authority`` is who may do what; ``spent`` how many tasks of custom code were ordered for whom.
     Where ``deployments`` stand is told once a turn, however many vehicles spoke of them.
     ``vouching`` is None where nobody has a certificate: on one machine.
 
@@ -52,6 +55,8 @@ class Turn:
     acts: list[Act] = field(default_factory=list)
     last_try: bool = False
     vouching: Vouching | None = None
+    authority: Authority = EVERYBODY
+    spent: Counter[str] = field(default_factory=Counter)
     _current: dict[Side, Sequence[ModuleRow]] = field(default_factory=dict)
 
     @contextmanager
@@ -59,6 +64,7 @@ class Turn:
         """A part of this turn that is done whole, or leaves no trace if it raises."""
         sending, telling, acting = len(self.outgoing), len(self.fleeting), len(self.acts)
         progressed, deployments = set(self.progressed), set(self.deployments)
+        spent = self.spent.copy()
         try:
             with self.session.begin_nested():
                 yield
@@ -67,6 +73,7 @@ class Turn:
             del self.fleeting[telling:]
             del self.acts[acting:]
             self.progressed, self.deployments = progressed, deployments
+            self.spent = spent
             self._current.clear()
             raise
 

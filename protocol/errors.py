@@ -107,6 +107,18 @@ class SourceTooLarge(BadRequest):
     code = "source_too_large"
 
 
+class Forbidden(OodidaError):
+    """Who asks may not do this; an administrator can change that in the cloud's authority file."""
+
+    code = "forbidden"
+
+
+class OverQuota(Forbidden):
+    """The tasks of custom code that this user may have in a day are used up."""
+
+    code = "over_quota"
+
+
 class BadValue(OodidaError):
     """The value is not of a kind that may travel."""
 
@@ -357,6 +369,12 @@ class SetupError(OodidaError):
     """Something that this machine needs first is missing."""
 
     code = "setup_error"
+
+
+class BadAuthorityFile(SetupError):
+    """The file that says who may do what cannot be read."""
+
+    code = "bad_authority_file"
 
 
 class NoAuthority(SetupError):

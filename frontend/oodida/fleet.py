@@ -112,9 +112,13 @@ class Fleet:
         """This user's current modules, and where each is ready."""
         return self._connection.ask(ListModules(user_id=self.user)).modules or []
 
-    def assignments(self) -> list[AssignmentInfo]:
-        """This user's assignments, newest first."""
-        return self._connection.ask(ListAssignments(user_id=self.user)).assignments or []
+    def assignments(self, *, everybody: bool = False) -> list[AssignmentInfo]:
+        """This user's assignments, newest first; with ``everybody`` those of all users.
+
+        Raises Forbidden if this user may not see what others have.
+        """
+        asked = ListAssignments(user_id=self.user, everybody=everybody)
+        return self._connection.ask(asked).assignments or []
 
     def environments(self) -> list[EnvironmentInfo]:
         """The environments that were built for anybody, newest first, without their locks."""

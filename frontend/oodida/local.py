@@ -49,6 +49,7 @@ def local(
     limits: Mapping[str, float] | None = None,
     import_rules: str | Path | None = None,
     wheel_folder: str | Path | None = None,
+    authority: str | Path | None = None,
     port: int = 0,
     folder: str | Path | None = None,
     trust: bool = True,
@@ -64,7 +65,8 @@ def local(
     custom module may take, such as ``{"time_s": 5, "memory_mb": 256}``. ``import_rules`` is a file
     with what modules may import and use, for worker and vehicles; None are the rules that are
     shipped. ``wheel_folder`` is where the libraries of environments are taken from; None is the
-    index that pip is set to. ``port`` is where the broker listens on loopback, 0 is any free one.
+    index that pip is set to. ``authority`` is a file that says who may do what; None lets everybody
+    do what an analyst may. ``port`` is where the broker listens on loopback, 0 is any free one.
     ``folder`` keeps store, modules and logs; None is a folder that is removed at the end.
     ``others`` are further analysts that get a certificate: the folder beside the user's own,
     ``fleet.identity.with_name("bob")``. ``trust``: everybody here has a certificate, made for this
@@ -85,14 +87,14 @@ def local(
         home = _home(stack, folder)
         images = _images(tell)
         tell("starting the broker")
-        authority = Throwaway(home / "pki") if trust else None
-        with_tls = None if authority is None else authority.broker()
+        issuer = Throwaway(home / "pki") if trust else None
+        with_tls = None if issuer is None else issuer.broker()
         inside = 1883 if with_tls is None else 8883
         address = stack.enter_context(_service(images["broker"], inside, port, options=with_tls))
-        url = f"{'mqtt' if authority is None else 'mqtts'}://{address}"
+        url = f"{'mqtt' if issuer is None else 'mqtts'}://{address}"
 
         def proves(role: IdentityRole, name: str) -> list[str]:
-            return [f"--identity={authority.enroll(role, name)}"] if authority is not None else []
+            return [f"--identity={issuer.enroll(role, name)}"] if issuer is not None else []
 
         tell("starting the registry")
         registry = stack.enter_context(
@@ -104,15 +106,11 @@ def local(
         parts = _Parts(home)
         stack.callback(parts.stop)
         common = ["--broker", url, "--stop-on-eof"]
-        parts.start(
-            "orchestrator",
-            "orchestrator",
-            [
-                *common,
-                *proves("orchestrator", "orchestrator"),
-                f"--store=sqlite:///{home}/store.db",
-            ],
-        )
+        cloud = [*common, *proves("orchestrator", "orchestrator")]
+        cloud.append(f"--store=sqlite:///{home}/store.db")
+        if authority is not None:
+            cloud.append(f"--authority={Path(authority).resolve()}")
+        parts.start("orchestrator", "orchestrator", cloud)
         bounds = [f"--limit={name}={value}" for name, value in (limits or {}).items()]
         rules = [f"--import-rules={Path(import_rules).resolve()}"] if import_rules else []
         edge = [*common, *sandbox, *bounds, *rules]
@@ -126,21 +124,26 @@ def local(
         )  # fmt: skip
         for name, path in vehicles.items():
             own = [f"--name={name}", f"--state={home}/vehicle-{name}", *proves("vehicle", name)]
-            if path is not None:
-                own.append(f"--recording={Path(path).resolve()}")
-            if rate_hz is not None:
-                own.append(f"--rate-hz={rate_hz}")
-            pairs = (attributes or {}).get(name, {}).items()
-            own += [f"--attribute={key}={json.dumps(value)}" for key, value in pairs]
+            own += _of_vehicle(path, rate_hz, (attributes or {}).get(name, {}))
             parts.start(f"vehicle-{name}", "edge_runtime", [*edge, *own])
         parts.wait_ready(START_S)
         who = None
-        if authority is not None:
-            who = [authority.enroll("analyst", name) for name in (*others, user)][-1]
+        if issuer is not None:
+            who = [issuer.enroll("analyst", name) for name in (*others, user)][-1]
         fleet = stack.enter_context(connect(url, user, identity=who))
         _wait_online(fleet, set(vehicles))
         tell(f"ready at {url}")
         yield fleet
+
+
+def _of_vehicle(
+    path: str | Path | None, rate_hz: float | None, attributes: Mapping[str, Attribute]
+) -> list[str]:
+    """The options that say what a vehicle has and is."""
+    recording = [f"--recording={Path(path).resolve()}"] if path is not None else []
+    pace = [f"--rate-hz={rate_hz}"] if rate_hz is not None else []
+    pairs = [f"--attribute={key}={json.dumps(value)}" for key, value in attributes.items()]
+    return [*recording, *pace, *pairs]
 
 
 def _check(

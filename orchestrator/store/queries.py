@@ -75,9 +75,11 @@ def assignment(session: Session, id_: str) -> AssignmentRow | None:
     return session.get(AssignmentRow, id_, with_for_update=True, populate_existing=True)
 
 
-def assignments(session: Session, user: str, limit: int = 200) -> Sequence[AssignmentRow]:
-    """A user's newest assignments, newest first."""
-    rows = select(AssignmentRow).where(AssignmentRow.user_id == user)
+def assignments(session: Session, user: str | None, limit: int = 200) -> Sequence[AssignmentRow]:
+    """The newest assignments of a user, or of all, newest first."""
+    rows = select(AssignmentRow)
+    if user is not None:
+        rows = rows.where(AssignmentRow.user_id == user)
     return session.scalars(rows.order_by(AssignmentRow.started_at.desc()).limit(limit)).all()
 
 

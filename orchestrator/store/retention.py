@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import delete, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
+from orchestrator.store import usage
 from orchestrator.store.tables import AssignmentRow, IterationRow, TaskRow, TransitionRow
 
 #: Rows that are removed in one transaction at most, so that nobody waits for it.
@@ -29,6 +30,7 @@ def forget(session: Session, keep: Keep, now: float) -> int:
 
     Those that have not ended are never touched. Several may do this at once.
     """
+    usage.forget(session, int(now // DAY_S))
     oldest = _oldest(session, None if _too_many(session, keep) else now - keep.days * DAY_S)
     if oldest is None:
         return 0

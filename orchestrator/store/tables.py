@@ -246,6 +246,16 @@ class TransitionRow(Base):
     cause: Mapped[str] = mapped_column(Text)
 
 
+class UsageRow(Base):
+    """How many tasks of custom code were ordered for a user on a day, numbered from 1970-01-01."""
+
+    __tablename__ = "usage"
+
+    user_id: Mapped[str] = mapped_column(NAME, primary_key=True)
+    day: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    tasks: Mapped[int] = mapped_column(BigInteger)
+
+
 class OutboxRow(Base):
     """A message that a committed change causes, until the broker has it.
 

@@ -70,6 +70,7 @@ class AssignmentInfo(Frozen):
     """An assignment's state in one line."""
 
     id: Name
+    user_id: Name | Literal[""] = ""
     state: AssignmentState
     iteration: int
     iterations: int

@@ -114,9 +114,10 @@ class ListModules(_Request):
 
 
 class ListAssignments(_Request):
-    """Which assignments this user has."""
+    """Which assignments this user has; or everybody, for those who may see what others have."""
 
     mode: Literal["assignments"] = "assignments"
+    everybody: bool = False
 
 
 class History(_Request):

@@ -105,6 +105,9 @@ def watch(
         bool,
         typer.Option("--changes", help="Instead, each change of state so far: when, whose, why."),
     ] = False,
+    everybody: Annotated[
+        bool, typer.Option("--everybody", help="List those of all users, if you may see them.")
+    ] = False,
     as_json: Json = False,
     url: Url = None,
     user: User = None,
@@ -118,11 +121,11 @@ def watch(
         elif id_ is not None:
             _follow(fleet.run(id_), as_json=as_json)
         else:
-            _list(fleet, as_json=as_json)
+            _list(fleet, everybody=everybody, as_json=as_json)
 
 
-def _list(fleet: Fleet, *, as_json: bool) -> None:
-    found = fleet.assignments()
+def _list(fleet: Fleet, *, everybody: bool, as_json: bool) -> None:
+    found = fleet.assignments(everybody=everybody)
     if as_json:
         show.as_json(found)
         return
@@ -134,10 +137,14 @@ def _list(fleet: Fleet, *, as_json: bool) -> None:
             f"{a.iteration} of {a.iterations}",
             f"{a.onboard}, {a.offboard}",
             a.started[5:16].replace("T", " "),
+            *([a.user_id] if everybody else []),
         ]
         for a in found[:LISTED]
     ]
-    show.table(f"Assignments of {fleet.user}, in UTC", columns, rows, whole=3)
+    if everybody:
+        columns.append("whose")
+    whose = "everybody" if everybody else fleet.user
+    show.table(f"Assignments of {whose}, in UTC", columns, rows, whole=3)
     if len(found) > LISTED:
         show.out.print(f"  and {len(found) - LISTED} older ones; --json lists more")
 

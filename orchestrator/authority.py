@@ -1,0 +1,164 @@
+"""Who may do what: a file that whoever runs the cloud writes, read again when it changes."""
+
+from __future__ import annotations
+
+import logging
+import tomllib
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from protocol.assignment import Attribute, AttributeName, explain
+from protocol.errors import BadAuthorityFile, Forbidden
+from protocol.module import Name
+from protocol.outcome import Frozen
+from protocol.roles import WORDS, Action, Role, may
+
+log = logging.getLogger(__name__)
+
+_MAX_FILE: Final = 4 * 2**20
+#: Libraries of one's own, whichever they are.
+OWN: Final = "own"
+#: Where a permission can be changed: the end of every sentence that refuses something.
+WHO: Final = "an administrator can change that in the cloud's authority file"
+
+Pattern = Annotated[str, Field(min_length=1, max_length=100)]
+EnvironmentWord = Annotated[str, Field(pattern=r"^(minimal|science|own|[0-9a-f]{64})$")]
+
+
+class Grant(Frozen):
+    """What one user may do: a role, and limits. None, or no attributes, is without a limit.
+
+    ``vehicles`` are those whose attributes have these values. ``signals`` are names, or patterns
+    with ``*`` and ``?``. ``environments`` are names, digests, and "own" for libraries of one's own.
+    ``daily_tasks`` is how many tasks of custom code are ordered in a day of UTC.
+    """
+
+    role: Role
+    vehicles: dict[AttributeName, Attribute] = Field(default_factory=dict, max_length=32)
+    signals: tuple[Pattern, ...] | None = None
+    profiles: tuple[Name, ...] | None = None
+    environments: tuple[EnvironmentWord, ...] | None = None
+    daily_tasks: Annotated[int, Field(ge=0, strict=True)] | None = None
+
+    def sees(self, attributes: Any) -> bool:
+        """True for the attributes of a vehicle that it may use."""
+        return all(k in attributes and attributes[k] == v for k, v in self.vehicles.items())
+
+    def reads(self, signal: str) -> bool:
+        """True for a signal that it may use."""
+        return self.signals is None or any(fnmatchcase(signal, p) for p in self.signals)
+
+    def has_profile(self, profile: str) -> bool:
+        """True for a profile of limits that it may ask for."""
+        return self.profiles is None or profile in self.profiles
+
+    def has_environment(self, name: str) -> bool:
+        """True for an environment that its modules may have: a name, a digest, or `OWN`."""
+        if self.environments is None or name in self.environments:
+            return True
+        return name not in ("minimal", "science") and OWN in self.environments
+
+
+class Authority(Frozen):
+    """The whole file. ``default`` is for users that it does not name, who else may do nothing.
+
+    A user who is named has what stands there, and nothing of the default.
+    """
+
+    default: Grant | None = None
+    users: dict[Name, Grant] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Self:
+        if self.default is None and not self.users:
+            raise ValueError("it gives nobody a role: [users.NAME] and role = ..., or [default]")
+        return self
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a file's text. Raises BadAuthorityFile, naming the line or the field."""
+        try:
+            return cls.model_validate(tomllib.loads(text))
+        except ValidationError as problem:
+            raise BadAuthorityFile(explain(problem)) from None
+        except (ValueError, RecursionError) as problem:
+            raise BadAuthorityFile(str(problem)) from None
+
+    def grant(self, user: str) -> Grant:
+        """What a user may do. Raises Forbidden for one who has no role."""
+        found = self.users.get(user, self.default)
+        if found is None:
+            raise Forbidden(f"{user} has no role here, and may do nothing; {WHO}", user=user)
+        return found
+
+    def may(self, user: str, action: Action) -> bool:
+        """True if a user's role allows it."""
+        found = self.users.get(user, self.default)
+        return found is not None and may(found.role, action)
+
+    def require(self, user: str, action: Action) -> Grant:
+        """What a user may do, who may do this. Raises Forbidden with the role and the action."""
+        found = self.grant(user)
+        if not may(found.role, action):
+            raise Forbidden(
+                f"{user} has the role {found.role} and may not {WORDS[action]}; {WHO}",
+                user=user, role=found.role.value, action=action.value,
+            )  # fmt: skip
+        return found
+
+
+#: Without a file: everybody is an analyst without limits, to whom nobody else's work is shown.
+EVERYBODY: Final = Authority(default=Grant(role=Role.ANALYST))
+
+
+class AuthorityFile:
+    """The file on disk. Raises BadAuthorityFile if it cannot be read when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = self._stamp()
+        self._now = self._read()
+
+    def now(self) -> Authority:
+        """What holds now. A new file that cannot be read changes nothing, and the log says so."""
+        try:
+            stamp = self._stamp()
+            if stamp != self._seen:
+                self._seen = stamp
+                self._now = self._read()
+                log.info("the authority in %s has changed: it holds from now on", self._path)
+        except BadAuthorityFile as problem:
+            if self._seen is not None:
+                log.error("%s; what held before goes on to hold", problem)  # noqa: TRY400
+            self._seen = self._stamp_or_none()
+        return self._now
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError as problem:
+            raise BadAuthorityFile(f"{self._path} cannot be read: {problem.strerror}") from None
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+    def _stamp_or_none(self) -> tuple[int, int, int] | None:
+        try:
+            return self._stamp()
+        except BadAuthorityFile:
+            return None
+
+    def _read(self) -> Authority:
+        try:
+            if self._path.stat().st_size > _MAX_FILE:
+                raise BadAuthorityFile(f"{self._path} has more than {_MAX_FILE} bytes")
+            text = self._path.read_text(encoding="utf-8")
+        except OSError as problem:
+            raise BadAuthorityFile(f"{self._path} cannot be read: {problem.strerror}") from None
+        except ValueError:
+            raise BadAuthorityFile(f"{self._path} is not text in UTF-8") from None
+        try:
+            return Authority.parse(text)
+        except BadAuthorityFile as problem:
+            raise BadAuthorityFile(f"{self._path}: {problem}") from None
