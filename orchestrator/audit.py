@@ -32,6 +32,7 @@ from protocol.messages import (
     ListEnvironments,
     ListModules,
     ListParticipation,
+    ListReviews,
     ListVehicles,
     ModuleReport,
     Prove,
@@ -45,7 +46,7 @@ from protocol.topics import Address
 #: Requests that change nothing. Whatever is not among them is an act.
 READING: Final = (
     ListVehicles, ListModules, ListAssignments, ListEnvironments, ListParticipation, ListChanges,
-    ListAudit, History, DeploymentStatus, Prove,
+    ListAudit, History, DeploymentStatus, Prove, ListReviews,
 )  # fmt: skip
 #: Refusals of one sender that are written one by one: so many at once, and later so many a second.
 #: Those beyond are counted, and their number is written: else who is refused could fill the disk.
@@ -182,6 +183,19 @@ def decided(turn: Turn, row: DeploymentRow, code: str = "", reason: str = "") ->
             },
         )
     )  # fmt: skip
+
+
+def held(turn: Turn, row: DeploymentRow) -> None:
+    """A deployment waits for a second person."""
+    turn.acts.append(
+        Act(
+            actor=_OURS,
+            action="hold_module",
+            allowed=True,
+            subject=row.id,
+            details={"user": row.user_id, "module": row.name, "digest": row.digest},
+        )
+    )
 
 
 def _edge(side: Side, name: str) -> str:

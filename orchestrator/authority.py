@@ -62,14 +62,26 @@ class Grant(Frozen):
         return name not in ("minimal", "science") and OWN in self.environments
 
 
+class Review(Frozen):
+    """Deployments with this privilege score or more wait until a second person approves.
+
+    ``days`` is how long one waits before it is refused.
+    """
+
+    min_score: Annotated[int, Field(ge=1, le=8, strict=True)] = 1
+    days: Annotated[float, Field(gt=0, le=365)] = 7.0
+
+
 class Authority(Frozen):
     """The whole file. ``default`` is for users that it does not name, who else may do nothing.
+    ``review`` is which deployments wait for approval, None for none.
 
     A user who is named has what stands there, and nothing of the default.
     """
 
     default: Grant | None = None
     users: dict[Name, Grant] = Field(default_factory=dict)
+    review: Review | None = None
 
     @model_validator(mode="after")
     def _somebody(self) -> Self:

@@ -6,6 +6,7 @@ from typing import Final
 
 from orchestrator import audit, environments, events, quota, seen, shipped
 from orchestrator.environments import Known
+from orchestrator.events import privilege_of
 from orchestrator.store import changes, deployment_queries, environment_queries, queries
 from orchestrator.store.tables import DeploymentRow, EnvironmentRow
 from orchestrator.turn import Turn, dump, error_reply, load
@@ -37,6 +38,7 @@ from protocol.module import MAX_SOURCE, Module, Side, digest_of
 #: to fetch the module's environment first.
 VERIFY_S: Final = 30.0
 FETCH_AND_VERIFY_S: Final = 300.0
+_OVERTAKEN: Final = "a later deployment of this module has been shipped already"
 
 
 def request(turn: Turn, deploy: Deploy) -> DeploymentEvent:
@@ -213,38 +215,72 @@ def verified(turn: Turn, report: VerifyReport) -> None:
     row = deployment_queries.deployment(turn.session, report.order)
     if row is None or row.state != DeploymentState.VERIFYING:
         return  # said twice, or too late
-    verdict = report.verdict
-    if verdict.ok and deployment_queries.shipped_after(turn.session, row):
-        # Else the older source would be the newer generation.
-        overtaken = "a later deployment of this module has been shipped already"
-        verdict = Verdict(ok=False, code="superseded", reason=overtaken)
-    _decide(turn, row, verdict)
+    _decide(turn, row, report.verdict)
 
 
 def overdue(turn: Turn, deployment: str) -> None:
-    """No worker has answered in time."""
+    """No worker has answered in time, or nobody has approved."""
     row = deployment_queries.deployment(turn.session, deployment)
-    if row is not None and row.state == DeploymentState.VERIFYING:
+    if row is None:
+        return
+    if row.state == DeploymentState.VERIFYING:
         deploy = Deploy.model_validate(load(row.request))
         within = _patience(_environment(turn, row, deploy))
         late = f"no worker has verified the module within {within:g} s"
         _decide(turn, row, Verdict(ok=False, code="verification_timeout", reason=late))
+    elif row.state == DeploymentState.AWAITING_APPROVAL:
+        refuse(turn, row, "not_approved", "nobody has approved it in time")
 
 
 def _decide(turn: Turn, row: DeploymentRow, verdict: Verdict) -> None:
-    row.verdict = dump(verdict)
-    row.deadline_at = None
-    new = DeploymentState.SHIPPED if verdict.ok else DeploymentState.REFUSED
-    why = "it was verified" if verdict.ok else f"{verdict.code}: {verdict.reason}"
-    changes.move_deployment(turn.session, row, new, now=turn.now, cause=why)
-    if verdict.ok:
-        deploy = Deploy.model_validate(load(row.request))
-        newest = deployment_queries.current_module(
-            turn.session, deploy.user_id, deploy.side, deploy.name
-        )
-        row.generation = newest.generation + 1 if newest else 1
-        environment = _environment(turn, row, deploy)
-        module = _module(deploy, row.generation, row.digest, environment)
-        shipped.ship(turn, row, module, deploy)
-    audit.decided(turn, row, "" if verdict.ok else verdict.code or "refused", verdict.reason)
+    """A module is tried: it is refused, held until somebody has looked at it, or shipped."""
+    if not verdict.ok:
+        refuse(turn, row, verdict.code, verdict.reason, verdict)
+        return
+    row.verdict, row.deadline_at = dump(verdict), None
+    deploy = Deploy.model_validate(load(row.request))
+    review = turn.authority.review
+    if review is None or privilege_of(deploy).score < review.min_score:
+        ship(turn, row, "it was verified")
+        return
+    row.deadline_at = turn.now + review.days * 86_400
+    held = "it was verified, and waits for approval by a second person"
+    changes.move_deployment(
+        turn.session, row, DeploymentState.AWAITING_APPROVAL, now=turn.now, cause=held
+    )
+    audit.held(turn, row)
     turn.event(row.user_id, row.id, events.of_deployment(turn, row))
+
+
+def refuse(
+    turn: Turn, row: DeploymentRow, code: str, reason: str, verdict: Verdict | None = None
+) -> None:
+    """A module is not shipped, and nothing has changed anywhere."""
+    row.verdict = dump(verdict or Verdict(ok=False, code=code, reason=reason))
+    row.deadline_at = None
+    why = f"{code}: {reason}"
+    changes.move_deployment(turn.session, row, DeploymentState.REFUSED, now=turn.now, cause=why)
+    audit.decided(turn, row, code or "refused", reason)
+    turn.event(row.user_id, row.id, events.of_deployment(turn, row))
+
+
+def ship(turn: Turn, row: DeploymentRow, cause: str) -> None:
+    """A module becomes the newest generation of its name, unless a later one has been shipped."""
+    if deployment_queries.shipped_after(turn.session, row):
+        # Else the older source would be the newer generation.
+        refuse(turn, row, "superseded", _OVERTAKEN)
+        return
+    row.deadline_at = None
+    changes.move_deployment(turn.session, row, DeploymentState.SHIPPED, now=turn.now, cause=cause)
+    deploy = Deploy.model_validate(load(row.request))
+    newest = deployment_queries.current_module(
+        turn.session, deploy.user_id, deploy.side, deploy.name
+    )
+    row.generation = newest.generation + 1 if newest else 1
+    environment = _environment(turn, row, deploy)
+    module = _module(deploy, row.generation, row.digest, environment)
+    shipped.ship(turn, row, module, deploy)
+    audit.decided(turn, row)
+    turn.event(row.user_id, row.id, events.of_deployment(turn, row))
+    for older in deployment_queries.awaiting_before(turn.session, row):
+        refuse(turn, older, "superseded", _OVERTAKEN)

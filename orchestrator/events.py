@@ -29,6 +29,7 @@ from protocol.messages import (
 )
 from protocol.outcome import Outcome
 from protocol.participation import Participation
+from protocol.privilege import Privilege, privilege
 
 #: Bytes, and their content type.
 Written = tuple[bytes, str]
@@ -153,6 +154,7 @@ def of_deployment(turn: Turn, row: DeploymentRow) -> DeploymentEvent:
     environment = None
     if row.environment is not None:
         environment = environment_queries.environment(turn.session, row.environment)
+    asked = privilege_of(deploy)
     building = row.state == DeploymentState.BUILDING and environment is not None
     return DeploymentEvent(
         id=row.id,
@@ -169,7 +171,16 @@ def of_deployment(turn: Turn, row: DeploymentRow) -> DeploymentEvent:
         },
         error=_refusal(row, deploy, verdict),
         warning=verdict.warning if verdict else "",
+        score=asked.score,
+        privileges=asked.reasons,
     )
+
+
+def privilege_of(deploy: Deploy) -> Privilege:
+    """How much a deployment asks for."""
+    own = not isinstance(deploy.environment, str)
+    environment = "own" if own else str(deploy.environment)
+    return privilege(deploy.side, environment, deploy.limits, deploy.custom_code, deploy.vehicles)
 
 
 def _environment_name(deploy: Deploy, built: EnvironmentRow | None) -> str:

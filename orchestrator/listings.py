@@ -13,10 +13,11 @@ from orchestrator.store import (
     environment_queries,
     queries,
 )
-from orchestrator.store.tables import AssignmentRow
-from orchestrator.turn import Turn, presence
-from protocol.assignment import CUSTOM
+from orchestrator.store.tables import AssignmentRow, ModuleRow
+from orchestrator.turn import Turn, load, presence
+from protocol.assignment import CUSTOM, Select
 from protocol.lifecycle import ASSIGNMENT, AssignmentState, terminal
+from protocol.limits import LimitsAsked
 from protocol.messages import (
     AssignmentInfo,
     Change,
@@ -31,6 +32,7 @@ from protocol.messages import (
     VehicleInfo,
 )
 from protocol.module import Side
+from protocol.privilege import privilege
 
 #: One page of history, in iterations and in bytes.
 PAGE: Final = 100
@@ -84,9 +86,17 @@ def modules(turn: Turn, user: str) -> list[ModuleInfo]:
                 s.edge: s.state
                 for s in deployment_queries.module_states(turn.session, row.deployment)
             },
+            score=_score(row),
         )
         for row in deployment_queries.current_modules(turn.session, user=user)
     ]
+
+
+def _score(row: ModuleRow) -> int:
+    limits = load(row.asked).get("limits", {}) if row.asked else {}
+    vehicles = Select.model_validate(load(row.vehicles)) if row.vehicles else None
+    asked = LimitsAsked.model_validate(limits)
+    return privilege(Side(row.side), row.environment, asked, row.source.decode(), vehicles).score
 
 
 def built(turn: Turn, request: ListEnvironments) -> list[EnvironmentInfo]:

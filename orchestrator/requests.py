@@ -10,6 +10,7 @@ from orchestrator import (
     listings,
     permits,
     proofs,
+    reviews,
     submission,
     wheels,
 )
@@ -18,6 +19,7 @@ from orchestrator.store.tables import AssignmentRow
 from orchestrator.turn import Turn
 from protocol.errors import UnknownAssignment
 from protocol.messages import (
+    Approve,
     Cancel,
     Deploy,
     DeploymentStatus,
@@ -28,8 +30,10 @@ from protocol.messages import (
     ListEnvironments,
     ListModules,
     ListParticipation,
+    ListReviews,
     ListVehicles,
     Prove,
+    Reject,
     Reply,
     Request,
     Resume,
@@ -48,6 +52,7 @@ Question = (
     | ListParticipation
     | ListChanges
     | ListAudit
+    | ListReviews
     | Prove
     | DeploymentStatus
 )
@@ -68,6 +73,10 @@ def answer(turn: Turn, asked: Request) -> Reply:
         case Resume():
             assignments.resume(turn, _own(turn, request))
             return Reply()
+        case Approve():
+            return Reply(deployment=reviews.approve(turn, request))
+        case Reject():
+            return Reply(deployment=reviews.reject(turn, request))
         case Upload():
             return wheels.upload(turn, request)
         case _:
@@ -97,6 +106,8 @@ def _told(turn: Turn, request: Question, user: str) -> Reply:
             return proofs.page(turn, _own(turn, request), request)
         case ListAudit():
             return listings.audit(turn, request)
+        case ListReviews():
+            return Reply(reviews=reviews.listed(turn, request))
         case DeploymentStatus():
             return _deployment(turn, request)
 

@@ -155,6 +155,12 @@ class NotSigned(BadSignature):
     code = "not_signed"
 
 
+class NotAwaiting(BadRequest):
+    """The deployment does not wait for approval, or its code is not the one that was looked at."""
+
+    code = "not_awaiting"
+
+
 class BadProof(OodidaError):
     """The proof does not hold: something in it was changed, or is missing."""
 

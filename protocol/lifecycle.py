@@ -41,6 +41,7 @@ class DeploymentState(StrEnum):
 
     BUILDING = "building"
     VERIFYING = "verifying"
+    AWAITING_APPROVAL = "awaiting_approval"  # verified; a second person has to look at it
     SHIPPED = "shipped"
     REFUSED = "refused"
 
@@ -86,7 +87,8 @@ ASSIGNMENT: Final[Mapping[AssignmentState, frozenset[AssignmentState]]] = {
 
 DEPLOYMENT: Final[Mapping[DeploymentState, frozenset[DeploymentState]]] = {
     _D.BUILDING: frozenset({_D.VERIFYING, _D.REFUSED}),
-    _D.VERIFYING: frozenset({_D.SHIPPED, _D.REFUSED}),
+    _D.VERIFYING: frozenset({_D.AWAITING_APPROVAL, _D.SHIPPED, _D.REFUSED}),
+    _D.AWAITING_APPROVAL: frozenset({_D.SHIPPED, _D.REFUSED}),
     _D.SHIPPED: frozenset(),
     _D.REFUSED: frozenset(),
 }

@@ -34,6 +34,9 @@ class Action(StrEnum):
     UPLOAD = "upload"
     SUBMIT = "submit"
     RESUME = "resume"
+    REVIEWS = "reviews"
+    APPROVE = "approve"
+    REJECT = "reject"
     CANCEL = "cancel"
     OTHERS = "others"  # no mode: the assignments and deployments of other users
 
@@ -56,6 +59,9 @@ WORDS: Final[Mapping[Action, str]] = {
     Action.SUBMIT: "submit assignments",
     Action.RESUME: "resume assignments",
     Action.CANCEL: "cancel assignments",
+    Action.REVIEWS: "see the deployments that wait for approval",
+    Action.APPROVE: "approve deployments of others",
+    Action.REJECT: "reject deployments of others",
     Action.OTHERS: "do so with what other users have",
 }
 
@@ -69,7 +75,9 @@ _ANALYST: Final = _VIEWER | {
     Action.DEPLOY_ONBOARD, Action.DEPLOY_OFFBOARD, Action.UPLOAD, Action.SUBMIT, Action.RESUME,
     Action.CANCEL,
 }  # fmt: skip
-_OPERATOR: Final = _ANALYST | {Action.OTHERS, Action.AUDIT}
+_OPERATOR: Final = _ANALYST | {
+    Action.OTHERS, Action.AUDIT, Action.REVIEWS, Action.APPROVE, Action.REJECT,
+}  # fmt: skip
 
 #: The table. What is not in it may not be done.
 TABLE: Final[Mapping[Role, frozenset[Action]]] = {

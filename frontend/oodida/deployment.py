@@ -78,8 +78,23 @@ class Deployment:
 
     @property
     def state(self) -> DeploymentState:
-        """building, verifying, shipped or refused."""
+        """building, verifying, awaiting_approval, shipped or refused."""
         return self._event.state
+
+    @property
+    def awaiting_approval(self) -> bool:
+        """True while it waits until a second person approves: `fleet.approve`, `oodida approve`."""
+        return self.state is DeploymentState.AWAITING_APPROVAL
+
+    @property
+    def score(self) -> int:
+        """How much it asks for, 1 to 8; `privileges` says what that is made of."""
+        return self._event.score
+
+    @property
+    def privileges(self) -> tuple[str, ...]:
+        """What it asks for, a word on each step of its score above 1."""
+        return self._event.privileges
 
     @property
     def states(self) -> dict[str, str]:
@@ -145,6 +160,8 @@ class Deployment:
     def _settled(self) -> bool:
         if self.state in _UNDECIDED:
             return False
+        if self.awaiting_approval:
+            return True  # it takes a person; whoever waits for that asks again
         return "pending" not in self.states.values()
 
     def _tell(self, progress: Progress | None, before: list[str]) -> list[str]:
@@ -164,7 +181,9 @@ class Deployment:
                 yield f"{edge}: {said.reason}"
 
     def _awaited(self) -> bool:
-        """True if somebody may still come and get it."""
+        """True if somebody may still come and get it, or has to approve it."""
+        if self.awaiting_approval:
+            return True
         return not {"offline", "unknown"}.isdisjoint(self.states.values())
 
     def _on_event(self, event: Event) -> None:
@@ -184,6 +203,7 @@ class Deployment:
 
 def _progress(event: DeploymentEvent) -> tuple[int, int]:
     """Events may come in any order; a later one has more vehicles that have answered."""
-    stage = list(_UNDECIDED).index(event.state) if event.state in _UNDECIDED else len(_UNDECIDED)
+    stages = [*_UNDECIDED, DeploymentState.AWAITING_APPROVAL]
+    stage = stages.index(event.state) if event.state in stages else len(stages)
     answered = sum(s.state in ("ready", "refused") for s in event.states.values())
     return stage, answered

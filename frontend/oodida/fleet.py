@@ -30,6 +30,7 @@ from protocol.errors import (
     BadRequest,
     BadValue,
     EnvironmentRefused,
+    NotAwaiting,
     OodidaError,
     UnknownEnvironment,
 )
@@ -38,6 +39,7 @@ from protocol.lifecycle import AssignmentState
 from protocol.limits import DEFAULT, LimitsAsked
 from protocol.link import credentials
 from protocol.messages import (
+    Approve,
     AssignmentInfo,
     Cancel,
     Deploy,
@@ -48,9 +50,12 @@ from protocol.messages import (
     ListAssignments,
     ListEnvironments,
     ListModules,
+    ListReviews,
     ListVehicles,
     ModuleInfo,
+    Reject,
     Resume,
+    Review,
     Submit,
     VehicleInfo,
     new_id,
@@ -253,6 +258,31 @@ class Fleet:
             raise BadRequest("the cloud's reply says nothing of the deployment")
         return reply.deployment
 
+    def reviews(self) -> list[Review]:
+        """The deployments that wait for approval, without their sources. Raises Forbidden."""
+        return self._connection.ask(ListReviews(user_id=self.user)).reviews or []
+
+    def review(self, deployment: str) -> Review:
+        """One of them, with its source and that of the generation before. Raises NotAwaiting."""
+        asked = ListReviews(user_id=self.user, deployment=_id(deployment))
+        found = self._connection.ask(asked).reviews or []
+        if not found:
+            raise NotAwaiting(f"no deployment {deployment} waits for approval")
+        return found[0]
+
+    def approve(self, review: Review) -> None:
+        """Let a deployment be shipped: the code that was looked at, and no other.
+
+        Raises Forbidden if one's role does not allow it, or it is one's own: it takes four eyes.
+        """
+        asked = Approve(user_id=self.user, deployment=review.deployment, digest=review.digest)
+        self._connection.ask(asked)
+
+    def reject(self, deployment: str, reason: str = "") -> None:
+        """Do not let a deployment be shipped; its analyst is told why."""
+        asked = Reject(user_id=self.user, deployment=_id(deployment), reason=reason[:4000])
+        self._connection.ask(asked)
+
     def submit(self, assignment: Assignment) -> Run:
         """Start an assignment. Raises BadRequest and its kin; then nothing was stored."""
         if not isinstance(assignment, Assignment):
@@ -294,6 +324,12 @@ class Fleet:
         told = self._connection.ask(asked).history or []
         ends = [event.state for event in told if isinstance(event, EndEvent)]
         return ends[-1] if ends else AssignmentState.CANCELLED
+
+
+def _id(deployment: str) -> str:
+    if not is_name(deployment):
+        raise BadRequest(f"{deployment!r:.80} is no deployment's id; `oodida review` lists them")
+    return deployment
 
 
 def connect(

@@ -230,6 +230,14 @@ def resumed_since(session: Session, row: AssignmentRow, time: float) -> bool:
     return session.scalars(found.limit(1)).first() is not None
 
 
+def moved_at(session: Session, subject: str, state: str) -> float:
+    """When something last came to a state; 0 if that is not known any more."""
+    found = select(func.max(TransitionRow.at)).where(
+        TransitionRow.subject == subject, TransitionRow.new == state
+    )
+    return session.scalar(found) or 0.0
+
+
 def current_digest(session: Session, user: str, name: str) -> str | None:
     """The digest of the newest generation of an on-board module."""
     return session.scalars(

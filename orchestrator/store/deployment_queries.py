@@ -108,6 +108,28 @@ def shipped_after(session: Session, row: DeploymentRow) -> bool:
     return session.scalars(later.limit(1)).first() is not None
 
 
+def awaiting(session: Session) -> Sequence[DeploymentRow]:
+    """The deployments that wait for approval, in the order in which they were asked for."""
+    rows = select(DeploymentRow).where(DeploymentRow.state == DeploymentState.AWAITING_APPROVAL)
+    return session.scalars(rows.order_by(DeploymentRow.number)).all()
+
+
+def awaiting_before(session: Session, row: DeploymentRow) -> Sequence[DeploymentRow]:
+    """Those of the same module that were asked for before this one."""
+    return session.scalars(
+        select(DeploymentRow)
+        .where(
+            DeploymentRow.user_id == row.user_id,
+            DeploymentRow.side == row.side,
+            DeploymentRow.name == row.name,
+            DeploymentRow.number < row.number,
+            DeploymentRow.state == DeploymentState.AWAITING_APPROVAL,
+        )
+        .order_by(DeploymentRow.number)
+        .with_for_update()
+    ).all()
+
+
 def next_number(session: Session) -> int:
     """One more than any deployment's number."""
     return (session.scalar(select(func.max(DeploymentRow.number))) or 0) + 1

@@ -21,6 +21,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from protocol.lifecycle import OPEN
 
 NAME = String(64)
+STATE = String(32)
 #: SQLite numbers rows by itself only in a column of its own INTEGER type.
 SERIAL = BigInteger().with_variant(Integer, "sqlite")
 
@@ -94,7 +95,7 @@ class DeploymentRow(Base):
     number: Mapped[int] = mapped_column(BigInteger, unique=True)
     request: Mapped[bytes] = mapped_column(LargeBinary)
     digest: Mapped[str] = mapped_column(String(64))
-    state: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(STATE)
     generation: Mapped[int] = mapped_column(Integer)
     verdict: Mapped[bytes | None] = mapped_column(LargeBinary)
     deadline_at: Mapped[float | None] = mapped_column(Float, index=True)
@@ -241,8 +242,8 @@ class TransitionRow(Base):
     assignment: Mapped[str | None] = mapped_column(NAME)
     iteration: Mapped[int] = mapped_column(Integer)
     edge: Mapped[str] = mapped_column(NAME)
-    old: Mapped[str] = mapped_column(String(16))
-    new: Mapped[str] = mapped_column(String(16))
+    old: Mapped[str] = mapped_column(STATE)
+    new: Mapped[str] = mapped_column(STATE)
     cause: Mapped[str] = mapped_column(Text)
 
 

@@ -45,7 +45,10 @@ class VehicleModuleState(Frozen):
 
 
 class DeploymentEvent(Marked):
-    """Where a deployment stands: whole, not as a difference, so that one lost does no harm."""
+    """Where a deployment stands: whole, not as a difference, so that one lost does no harm.
+
+    ``score`` is its privilege, 1 to 8, and ``privileges`` what that is made of.
+    """
 
     kind: Literal["deployment"] = "deployment"
     id: Name
@@ -59,6 +62,8 @@ class DeploymentEvent(Marked):
     states: dict[str, VehicleModuleState] = Field(default_factory=dict)
     error: ErrorReply | None = None
     warning: Reason = ""
+    score: int = 0
+    privileges: tuple[str, ...] = ()
 
 
 class ProgressEvent(Marked):

@@ -10,8 +10,10 @@ from pydantic import (
 
 from protocol.assignment import (
     Attribute,
+    Select,
 )
 from protocol.lifecycle import AssignmentState
+from protocol.limits import LimitsAsked
 from protocol.messages.events import DeploymentEvent, Event
 from protocol.messages.parts import ErrorReply
 from protocol.messages.proofs import Entry, Head
@@ -39,7 +41,10 @@ class VehicleInfo(Frozen):
 
 
 class ModuleInfo(Frozen):
-    """A user's current module of one name on one side, and where it is ready."""
+    """A user's current module of one name on one side, and where it is ready.
+
+    ``score`` is its privilege, 1 to 8.
+    """
 
     name: Name
     side: Side
@@ -48,6 +53,7 @@ class ModuleInfo(Frozen):
     environment: EnvironmentName
     size: int
     states: dict[str, str]
+    score: int = 0
 
 
 class EnvironmentInfo(Frozen):
@@ -105,6 +111,29 @@ class Change(Frozen):
     cause: str
 
 
+class Review(Frozen):
+    """A deployment that waits for a second person.
+
+    ``before`` is the source of the generation that is current, "" if there is none; both sources
+    are "" where many are listed.
+    """
+
+    deployment: Name
+    user_id: Name
+    name: Name
+    side: Side
+    digest: Digest
+    environment: EnvironmentName
+    limits: LimitsAsked
+    score: int
+    privileges: tuple[str, ...] = ()
+    vehicles: Select | None = None
+    since: str
+    generation: int = 0
+    source: str = ""
+    before: str = ""
+
+
 class Reply(Frozen):
     """The answer to a request: an error, or what was asked for.
 
@@ -124,4 +153,5 @@ class Reply(Frozen):
     proof: Head | None = None
     entries: list[Entry] | None = None
     audit: list[str] | None = None
+    reviews: list[Review] | None = None
     more: bool = False

@@ -16,7 +16,7 @@ from protocol.assignment import (
 from protocol.environment import MAX_WHEEL_BYTES, EnvironmentSpec
 from protocol.errors import NotSigned
 from protocol.limits import LimitsAsked
-from protocol.messages.parts import Count, Marked, Part
+from protocol.messages.parts import Count, Marked, Part, Reason
 from protocol.module import (
     Digest,
     Environment,
@@ -187,6 +187,29 @@ class ListAudit(_Request):
     since: str = Field(default="", max_length=32, pattern=r"^[0-9TZ:.-]*$")
 
 
+class ListReviews(_Request):
+    """Which deployments wait for a second person; one of them with its source, by its id."""
+
+    mode: Literal["reviews"] = "reviews"
+    deployment: Name | None = None
+
+
+class Approve(_Request):
+    """Let a deployment be shipped: this very code, and no other."""
+
+    mode: Literal["approve"] = "approve"
+    deployment: Name
+    digest: Digest
+
+
+class Reject(_Request):
+    """Do not let a deployment be shipped."""
+
+    mode: Literal["reject"] = "reject"
+    deployment: Name
+    reason: Reason = ""
+
+
 class DeploymentStatus(_Request):
     """How far a deployment is."""
 
@@ -197,6 +220,6 @@ class DeploymentStatus(_Request):
 Request = Annotated[
     Deploy | Submit | Cancel | Resume | ListVehicles | ListModules | ListAssignments
     | ListEnvironments | ListParticipation | ListChanges | ListAudit | Upload | History
-    | DeploymentStatus | Prove,
+    | DeploymentStatus | Prove | ListReviews | Approve | Reject,
     Field(discriminator="mode"),
 ]  # fmt: skip

@@ -13,7 +13,7 @@ import typer
 
 from oodida import check as checking
 from oodida.alike import alike
-from oodida.cli import auditing, deploying, environments, proving, running, show, trust
+from oodida.cli import auditing, deploying, environments, proving, reviewing, running, show, trust
 from oodida.cli.demo import demo as play
 from oodida.cli.doctor import doctor as examine
 from oodida.cli.options import EnvironmentName, Json, To, Url, User
@@ -257,6 +257,9 @@ app.command()(running.watch)
 app.command()(running.participation)
 app.command()(running.resume)
 app.command()(running.cancel)
+app.command()(reviewing.review)
+app.command()(reviewing.approve)
+app.command()(reviewing.reject)
 app.command()(proving.proof)
 app.command()(proving.verify)
 
@@ -280,13 +283,14 @@ def modules(*, as_json: Json = False, url: Url = None, user: User = None) -> Non
             return
         show.table(
             f"Modules of {fleet.user}",
-            ["name", "digest", "side", "no.", "environment", "where"],
+            ["name", "digest", "side", "no.", "asks", "environment", "where"],
             [
                 [
                     m.name,
                     m.digest[:12],
                     m.side.value,
                     m.generation,
+                    f"{m.score}/8",
                     m.environment[:12],
                     "; ".join(f"{state}: {who}" for who, state in alike(m.states)),
                 ]

@@ -11,6 +11,7 @@ from oodida.alike import alike
 from oodida.cli import show
 from oodida.cli.options import EnvironmentName, Json, To, Url, User
 from oodida.cli.words import environment_from, limits_from, options, schema_from, select_from
+from oodida.deployment import Deployment
 from oodida.fleet import connect
 from protocol.limits import DEFAULT
 
@@ -87,12 +88,24 @@ def deploy(  # noqa: PLR0917 - options, all of them by name
         if as_json:
             show.as_json(show.deployment(made))
             return
+        if made.awaiting_approval:
+            show.out.print(f"{made.name}, {made.digest[:12]}: {_asks(made)}")
+            show.out.print("verified, and waiting until a second person approves:")
+            show.out.print(f"    oodida approve {made.id}")
+            return
         title = f"{made.name}, generation {made.generation}, {made.digest[:12]}"
         told = {
             edge: f"{state}: {made.reasons[edge]}" if edge in made.reasons else state
             for edge, state in made.states.items()
         }
         show.table(title, ["where", "state"], list(alike(told)), whole=0)
+        show.out.print(_asks(made))
         show.note(made.warning)
         if len(made.environment) == 64:
             show.out.print(f"environment {made.environment[:12]}")
+
+
+def _asks(made: Deployment) -> str:
+    """How much it asks for, in a line."""
+    of_what = f" ({'; '.join(made.privileges)})" if made.privileges else ""
+    return f"it asks for {made.score} of 8{of_what}"

@@ -176,6 +176,8 @@ def deployment(made: Deployment) -> dict[str, Any]:
         "states": made.states,
         "reasons": made.reasons,
         "warning": made.warning,
+        "score": made.score,
+        "privileges": list(made.privileges),
     }
 
 

@@ -1,0 +1,110 @@
+"""Review before run: what waits, what is different in it, and the word of a second person."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated
+
+import typer
+
+from oodida.cli import show
+from oodida.cli.options import Json, Url, User
+from oodida.fleet import connect
+from protocol.errors import BadRequest
+from protocol.messages import Review
+
+Id = Annotated[str, typer.Argument(help="The deployment, as `oodida review` lists it.")]
+
+
+def review(*, as_json: Json = False, url: Url = None, user: User = None) -> None:
+    """The deployments that wait until a second person approves."""
+    with show.errors(json_wanted=as_json), connect(url, user) as fleet:
+        found = fleet.reviews()
+        if as_json:
+            show.as_json(found)
+            return
+        show.table(
+            "Waiting for approval",
+            ["deployment", "by", "module", "to", "score", "since"],
+            [[r.deployment, r.user_id, r.name, _to(r), f"{r.score} of 8", r.since] for r in found],
+        )
+        if found:
+            show.out.print("look at one and decide:  oodida approve DEPLOYMENT")
+
+
+def approve(
+    deployment: Id,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+    url: Url = None,
+    user: User = None,
+) -> None:
+    """Show what is different from the generation before, and let it be shipped.
+
+    It takes a second person: nobody approves what he has deployed. Status 1 if the answer is no.
+    """
+    with show.errors(json_wanted=as_json), connect(url, user) as fleet:
+        found = fleet.review(deployment)
+        if not as_json:
+            _show(found)
+        elif not yes:
+            raise BadRequest("with --json nothing is asked: give --yes, when you have looked at it")
+        if not yes and not typer.confirm("ship it?"):
+            show.out.print("it is left waiting;  oodida reject DEPLOYMENT  ends that")
+            raise typer.Exit(1)
+        fleet.approve(found)
+        if as_json:
+            show.as_json({"deployment": deployment, "approved": True, "digest": found.digest})
+        else:
+            show.out.print(f"{found.name} of {found.user_id} is shipped")
+
+
+def reject(
+    deployment: Id,
+    reason: Annotated[str, typer.Option(help="Why; its analyst is told.")] = "",
+    *,
+    as_json: Json = False,
+    url: Url = None,
+    user: User = None,
+) -> None:
+    """Do not let a deployment be shipped."""
+    with show.errors(json_wanted=as_json), connect(url, user) as fleet:
+        fleet.reject(deployment, reason)
+        if as_json:
+            show.as_json({"deployment": deployment, "approved": False, "reason": reason})
+        else:
+            show.out.print(f"{deployment} is rejected; nothing was shipped")
+
+
+def difference(found: Review) -> list[str]:
+    """The lines that differ from the generation before, as `diff -u` has them."""
+    before, after = found.before.splitlines(), found.source.splitlines()
+    old = f"generation {found.generation}" if found.generation else "nothing"
+    return list(difflib.unified_diff(before, after, old, found.digest[:12], lineterm=""))
+
+
+def _show(found: Review) -> None:
+    limits = ", ".join(f"{name}={most:g}" for name, most in found.limits.lower.items())
+    facts = [
+        ["module", f"{found.name} of {found.user_id}, to {_to(found)}"],
+        ["digest", found.digest],
+        ["environment", found.environment],
+        ["limits", f"{found.limits.profile} {limits}".strip()],
+        ["asks for", f"{found.score} of 8"],
+        *[["", reason] for reason in found.privileges],
+    ]
+    show.table(f"Deployment {found.deployment}", ["what", "is"], facts)
+    lines = difference(found) or ["the source is the same as before"]
+    for line in lines:
+        style = {"+": "green", "-": "red"}.get(line[:1], "")
+        show.out.print(show.text(line, longest=400), style=style, soft_wrap=True)
+
+
+def _to(found: Review) -> str:
+    if found.side == "offboard":
+        return "cloud"
+    chosen = found.vehicles
+    return (
+        "all vehicles" if chosen is None else f"vehicles {chosen.model_dump(exclude_defaults=True)}"
+    )

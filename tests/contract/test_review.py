@@ -1,0 +1,146 @@
+"""Review before run, on real stores: what is held, who may let it go, what becomes of the rest."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.store import Database
+from protocol.lifecycle import DeploymentState
+from protocol.messages import Approve, DeploymentStatus, ListAudit, ListReviews, Reject, Review
+from tests.contract.authority_world import World
+
+REVIEWED = """
+[users]
+ada = {role = "analyst"}
+bob = {role = "operator"}
+eve = {role = "analyst"}
+root = {role = "administrator"}
+
+[review]
+min_score = 3
+days = 2
+"""
+HELD = DeploymentState.AWAITING_APPROVAL
+SHIPPED, REFUSED = DeploymentState.SHIPPED, DeploymentState.REFUSED
+
+
+@pytest.fixture
+def world(database: Database, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(database, monkeypatch, REVIEWED)
+
+
+def waiting(world: World, who: str = "bob") -> list[Review]:
+    return world.ask(ListReviews(user_id=who)).reviews or []
+
+
+def state(world: World, user: str, deployment: str) -> DeploymentState:
+    told = world.ask(DeploymentStatus(user_id=user, deployment=deployment)).deployment
+    assert told is not None
+    return told.state
+
+
+def approve(who: str, review: Review) -> Approve:
+    return Approve(user_id=who, deployment=review.deployment, digest=review.digest)
+
+
+def to_vehicles(world: World) -> set[str]:
+    return {m.topic.split("/")[3] for m in world.stored if "/modules/" in m.topic}
+
+
+def test_what_asks_for_much_waits_and_goes_nowhere(world: World) -> None:
+    held = world.shipped("ada")
+    assert (held.state, held.generation, held.states, held.score) == (HELD, 0, {}, 3)
+    assert to_vehicles(world) == set()
+    (review,) = waiting(world)
+    assert (review.user_id, review.name, review.score, review.source) == ("ada", "m", 3, "")
+    (whole,) = world.ask(ListReviews(user_id="bob", deployment=held.id)).reviews or []
+    assert "return 1" in whole.source
+    assert (whole.before, whole.generation) == ("", 0)
+
+
+def test_what_asks_for_little_goes_out_at_once(world: World) -> None:
+    assert world.shipped("ada", vehicles={"names": ["car-1"]}).state is SHIPPED
+
+
+def test_a_second_person_lets_it_go_to_whom_it_is_for(world: World) -> None:
+    held = world.shipped("ada")
+    (review,) = waiting(world)
+    world.ask(approve("bob", review))
+    assert to_vehicles(world) == {"car-1", "car-2", "car-3"}
+    told = world.events()[-1]
+    assert (told.id, told.state, told.generation) == (held.id, SHIPPED, 1)
+    assert waiting(world) == []
+    second = world.shipped("ada", "2")
+    (whole,) = world.ask(ListReviews(user_id="bob", deployment=second.id)).reviews or []
+    assert ("return 1" in whole.before, "return 2" in whole.source) == (True, True)
+    assert whole.generation == 1
+
+
+@pytest.mark.parametrize("who", ["bob", "root"])
+def test_nobody_approves_or_rejects_what_he_has_deployed_whatever_his_role(
+    world: World, who: str
+) -> None:
+    held = world.shipped(who)
+    (review,) = waiting(world)
+    code, said = world.refused(approve(who, review))
+    assert (code, "somebody else" in said) == ("forbidden", True)
+    assert world.refused(Reject(user_id=who, deployment=held.id))[0] == "forbidden"
+    assert state(world, who, held.id) is HELD
+    world.ask(approve("root" if who == "bob" else "bob", review))
+    assert state(world, who, held.id) is SHIPPED
+
+
+def test_an_analyst_reviews_nothing(world: World) -> None:
+    world.shipped("ada")
+    (review,) = waiting(world)
+    for asked in (
+        ListReviews(user_id="eve"),
+        approve("eve", review),
+        Reject(user_id="eve", deployment=review.deployment),
+    ):
+        assert world.refused(asked)[0] == "forbidden"
+
+
+def test_approved_is_the_code_that_was_looked_at_and_no_other(world: World) -> None:
+    held = world.shipped("ada")
+    other = Approve(user_id="bob", deployment=held.id, digest="0" * 64)
+    assert world.refused(other)[0] == "not_awaiting"
+    assert state(world, "ada", held.id) is HELD
+
+
+def test_rejected_is_told_with_its_reason_and_ends_it(world: World) -> None:
+    held = world.shipped("ada")
+    world.ask(Reject(user_id="bob", deployment=held.id, reason="it reads too much"))
+    told = world.events()[-1]
+    assert told.state is REFUSED
+    assert told.error is not None
+    assert "bob has rejected it: it reads too much" in told.error.message
+    assert world.refused(Reject(user_id="bob", deployment=held.id))[0] == "not_awaiting"
+
+
+def test_a_later_one_supersedes_those_before_it_and_no_other(world: World) -> None:
+    first, second = world.shipped("ada", "1"), world.shipped("ada", "2")
+    assert [r.deployment for r in waiting(world)] == [first.id, second.id]
+    world.ask(approve("bob", waiting(world)[1]))
+    assert [state(world, "ada", d.id) for d in (first, second)] == [REFUSED, SHIPPED]
+    third, fourth = world.shipped("ada", "3"), world.shipped("ada", "4", name="other")
+    world.ask(approve("bob", waiting(world)[0]))
+    assert [state(world, "ada", d.id) for d in (third, fourth)] == [SHIPPED, HELD]
+
+
+def test_what_nobody_approves_is_refused_in_time(world: World) -> None:
+    held = world.shipped("ada")
+    world.now += 2 * 86_400 + 1
+    world.turn()
+    told = world.events()[-1]
+    assert (told.id, told.state) == (held.id, REFUSED)
+    assert told.error is not None
+    assert told.error.details["reason_code"] == "not_approved"
+
+
+def test_who_let_what_go_is_in_the_audit_log(world: World) -> None:
+    world.shipped("ada")
+    world.ask(approve("bob", waiting(world)[0]))
+    lines = world.ask(ListAudit(user_id="root")).audit or []
+    for said in ('"hold_module"', '"approve"', '"ship_module"', '"analyst:bob"'):
+        assert any(said in line for line in lines), said
