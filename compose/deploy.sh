@@ -13,6 +13,9 @@
 # OODIDA_IDENTITY, the folder that `oodida enroll vehicle` has made; a cloud of `make up` on the same
 # machine enrols it itself.
 #
+# OODIDA_POLICY is the file with what the vehicle allows, in a folder of its own, which it sees but cannot
+# change; without one, everything but its location.
+#
 # OODIDA_RUN (default: compose/run) is where the names of images and the secrets are kept. OODIDA_WAIT_S
 # is how long it may take to become healthy, in seconds (default: 180, a vehicle 60).
 set -euo pipefail
@@ -33,7 +36,7 @@ say() {
 }
 
 usage() {
-    sed -n 's/^# \{0,1\}//; 2,18p' "${BASH_SOURCE[0]}" >&2
+    sed -n 's/^# \{0,1\}//; 2,21p' "${BASH_SOURCE[0]}" >&2
     exit 2
 }
 
@@ -49,7 +52,7 @@ make_secret() {
 prepare() {
     local images=(edge sandbox-minimal sandbox-science)
     [ "$what" = vehicle ] || images+=(broker postgres registry orchestrator)
-    mkdir -p "$OODIDA_RUN"
+    mkdir -p "$OODIDA_RUN/no-policy"
     "$python" -m images.build --env "$OODIDA_RUN/$what.env.new" "${images[@]}" >/dev/null
     # By its group a container may use the socket, and by nothing else.
     echo "OODIDA_ENGINE_GROUP=$(stat -L -c %g "$OODIDA_ENGINE_SOCKET")" >>"$OODIDA_RUN/$what.env.new"
@@ -151,6 +154,20 @@ check_identity() {
         [ -f "$OODIDA_IDENTITY/$file" ] || fail "OODIDA_IDENTITY='$OODIDA_IDENTITY' holds no $file."
     done
     [ "$(id -u)" != 0 ] || chown -R $container_user:$container_user "$OODIDA_IDENTITY"
+}
+
+# Whatever is in it, the runtime reads it before anything else.
+check_policy() {
+    [ -z "${OODIDA_POLICY:-}" ] || [ -f "$OODIDA_POLICY" ] ||
+        fail "OODIDA_POLICY='$OODIDA_POLICY' is no file; examples/policy.toml is one to begin with."
+}
+
+name_policy() {
+    export OODIDA_POLICY_FOLDER=$OODIDA_RUN/no-policy OODIDA_POLICY_INSIDE=
+    if [ -n "${OODIDA_POLICY:-}" ]; then
+        OODIDA_POLICY_FOLDER=$(realpath -m "$(dirname "$OODIDA_POLICY")")
+        OODIDA_POLICY_INSIDE=/policy/$(basename "$OODIDA_POLICY")
+    fi
 }
 
 check_network() {
@@ -256,6 +273,7 @@ wait_s=${OODIDA_WAIT_S:-180}
 if [ "$what" = vehicle ]; then
     check_vehicle
     name_project
+    name_policy
     wait_s=${OODIDA_WAIT_S:-60}
     # Compose reads its file whole, whatever is to be done.
     export OODIDA_BROKER_URL=${OODIDA_BROKER_URL:-unset}
@@ -265,7 +283,7 @@ case $verb in
     up)
         [ -S "$OODIDA_ENGINE_SOCKET" ] ||
             fail "there is no engine's socket at $OODIDA_ENGINE_SOCKET; set OODIDA_ENGINE_SOCKET."
-        [ "$what" = cloud ] || { check_identity && check_network; }
+        [ "$what" = cloud ] || { check_policy && check_identity && check_network; }
         prepare
         start "$@"
         up_said

@@ -43,9 +43,16 @@ def refusal_of(refusal: OodidaError) -> Outcome:
 
 
 def withheld(report: TaskReport, refusal: OodidaError) -> TaskReport:
-    """The report of a task whose value may not leave the vehicle."""
-    changes = {"id": new_id(), "state": TaskState.REJECTED, "outcome": refusal_of(refusal)}
-    return report.model_copy(update=changes)
+    """The report of a task whose value may not leave the vehicle: as if no code had run."""
+    return TaskReport(
+        id=new_id(),
+        task=report.task,
+        attempt=report.attempt,
+        state=TaskState.REJECTED,
+        outcome=refusal_of(refusal),
+        seconds=report.seconds,
+        usage=report.usage,
+    )
 
 
 def report_of(

@@ -34,11 +34,11 @@ class Followed:
 
     def __init__(self, path: Path | None = None, profiles: Profiles | None = None) -> None:
         """Read the file. Raises BadPolicy."""
-        self._path, self._profiles = path, profiles or Profiles.read()
+        self._path, self._profiles = path, profiles
         self._policy = Policy()
         self._taken = self._seen = self._stamp()
         if path is not None:
-            self._policy = read(path, self._profiles)
+            self._policy = self._read(path)
 
     @property
     def policy(self) -> Policy:
@@ -63,7 +63,7 @@ class Followed:
         if self._path is None or stamp == self._taken or stamp != before:
             return False
         try:
-            policy = read(self._path, self._profiles)
+            policy = self._read(self._path)
         except BadPolicy as problem:
             self._taken = stamp
             log.error("the policy is left as it was: %s", problem)  # noqa: TRY400
@@ -76,6 +76,9 @@ class Followed:
         self._policy = policy
         log.info("another policy is in force, of %s", self._path)
         return True
+
+    def _read(self, path: Path) -> Policy:
+        return read(path, self._profiles or Profiles.read())
 
     def _stamp(self) -> _Stamp | None:
         if self._path is None:

@@ -69,7 +69,9 @@ class Gate:
         """A report of so many bytes is about to be sent: count it, or say why it may not be."""
         cpu_s = 0.0 if order.method == CUSTOM else report.usage.cpu_s  # else counted with its call
         used = Usage(cpu_s=cpu_s, bytes_sent=bytes_sent)
-        refusal = self._account.answer(self._policy().budget, used, withhold=report.outcome.ok)
+        policy, withhold = self._policy(), report.outcome.ok
+        refusal = policy.of_order(order, self._units) if withhold else None
+        refusal = refusal or self._account.answer(policy.budget, used, withhold=withhold)
         if refusal is not None:
             metrics.POLICY.add(refusal.code)
         return refusal

@@ -9,12 +9,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import docker
 import pytest
 
 import oodida
+from oodida.pki.folder import Pki
+from protocol import identity
 from tests.conftest import ROOT, missing, until
 
 pytestmark = pytest.mark.alone
@@ -165,6 +168,7 @@ def test_a_cloud_and_a_vehicle_that_lose_an_orchestrator_and_a_worker(
         ({"OODIDA_BROKER_URL": "broker:8883"}, "is no mqtts://host:port"),
         ({"OODIDA_BROKER_URL": "mqtt://broker:1883"}, "is no mqtts://host:port"),
         ({"OODIDA_IDENTITY": "/nowhere"}, "holds no ca.pem"),
+        ({"OODIDA_POLICY": "/nowhere/policy.toml"}, "is no file"),
         ({"OODIDA_BROKER_URL": "mqtts://127.0.0.1:8883"}, "is the vehicle's own container"),
         ({"OODIDA_NETWORK": f"{PROJECT}-nowhere"}, "there is no network"),
     ],
@@ -184,6 +188,20 @@ def test_a_vehicle_that_finds_no_cloud_is_removed_again_with_its_last_words(depl
     assert "is removed again" in told
     with closing(docker.from_env()) as client:
         assert left(client) == []
+
+
+def test_a_vehicle_sees_the_policy_of_its_keeper_and_does_not_start_with_a_broken_one(
+    deploy: Deploy, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    policy = tmp_path / "of-car.toml"
+    policy.write_text("policy = 1\ncustom_kode = false\n")
+    car, now = identity.of("vehicle", f"{PROJECT}-car"), datetime.now(UTC)
+    Pki.init(tmp_path / "pki", ["localhost"], now).enroll(car, now, to=tmp_path / "identity")
+    given = {"OODIDA_POLICY": str(policy), "OODIDA_IDENTITY": str(tmp_path / "identity")}
+    given |= {"OODIDA_WAIT_S": "8", "OODIDA_NETWORK": "none"}
+    told = deploy("up", "vehicle", fails=True, **given)
+    assert "bad_policy: /policy/of-car.toml: custom_kode: there is no such setting" in told
 
 
 def test_vehicles_of_different_names_are_different_projects(deploy: Deploy) -> None:
