@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from protocol.errors import ModuleRefused
 from protocol.module import Module, Side
+from protocol.values import JSON, decode
 
 log = logging.getLogger(__name__)
 
@@ -166,17 +167,17 @@ class ModuleStore:
     def _read_refusal(self, path: Path) -> None:
         user, _, name = path.name.removesuffix(REFUSED).partition(SEPARATOR)
         try:
-            facts = json.loads(path.read_bytes())
+            facts = decode(path.read_bytes(), JSON)
             said = int(facts["generation"]), str(facts["reason"]), str(facts.get("code", ""))
             self._refused[user, name] = said
-        except (OSError, ValueError, TypeError, KeyError) as problem:
+        except (OSError, ValueError, TypeError, KeyError, OverflowError) as problem:
             log.warning("%s is not taken over: %s", path.name, problem)
 
     def _read_last(self, path: Path) -> None:
         user, _, name = path.name.removesuffix(LAST).partition(SEPARATOR)
         try:
-            self._last[user, name] = int(json.loads(path.read_bytes())["generation"])
-        except (OSError, ValueError, TypeError, KeyError) as problem:
+            self._last[user, name] = int(decode(path.read_bytes(), JSON)["generation"])
+        except (OSError, ValueError, TypeError, KeyError, OverflowError) as problem:
             log.warning("%s is not taken over: %s", path.name, problem)
 
     def _write(self, module: Module) -> None:
@@ -188,7 +189,7 @@ class ModuleStore:
 
     def _read(self, path: Path) -> Module | None:
         try:
-            facts = json.loads(path.read_bytes())
+            facts = decode(path.read_bytes(), JSON)
             source = path.with_suffix(".py").read_bytes().decode()
             module = Module.model_validate({**facts, "source": source})
         except (OSError, ValueError, TypeError, ValidationError) as problem:

@@ -7,11 +7,12 @@ import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from protocol import methods
 from protocol.account import Budget
 from protocol.errors import BadRequest
+from protocol.model import FirstFault
 from protocol.module import Digest, Name
 from protocol.topics import is_name
 
@@ -54,7 +55,7 @@ def _shown(given: Any) -> str:
         return type(given).__name__
 
 
-class _Spec(BaseModel):
+class _Spec(FirstFault):
     """A part of a request. What is wrong with it is a BadRequest, not the library's own error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

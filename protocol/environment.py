@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Self
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from protocol.errors import EnvironmentRefused
 from protocol.outcome import Frozen
@@ -229,7 +229,7 @@ class Lock(Frozen):
         if len(text) <= MAX_LOCK_TEXT:
             try:
                 made = cls._parse(text.splitlines())
-            except (ValueError, ValidationError):
+            except (ValueError, TypeError):  # also of a head that names other fields
                 made = None
         if made is None or made.text() != text:
             raise refused(Reason.BAD_REQUIREMENT, "This is no lock as `Lock.text` prints it.")

@@ -98,12 +98,13 @@ class Profiles(Frozen):
             if path.stat().st_size > _MAX_FILE:
                 raise BadLimits(f"{path} has more than {_MAX_FILE} bytes")
             tables = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as problem:
+        except (OSError, ValueError, RecursionError) as problem:
             raise BadLimits(f"the profiles in {path} cannot be read: {problem}") from None
-        made = {}
         for name, table in tables.items():
             if not is_name(name) or not isinstance(table, dict):
                 raise BadLimits(f"{path}: {name!r:.60} is no profile: [NAME] and a limit a line")
+        made = {}
+        for name, table in tables.items():
             try:
                 made[name] = Limits.model_validate({**tables.get(DEFAULT, {}), **table})
             except ValidationError as problem:

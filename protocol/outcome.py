@@ -5,9 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from protocol import values
+from protocol.model import FirstFault
 
 
 class Kind(StrEnum):
@@ -33,7 +34,7 @@ class Limit(StrEnum):
     BUDGET = "budget"
 
 
-class Frozen(BaseModel):
+class Frozen(FirstFault):
     """A value without I/O: immutable, nothing unknown in it, and no float that is no number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -194,6 +194,8 @@ def check(tree: Tree, bounds: Bounds = BOUNDS) -> Tree:
             children = inner.values() if isinstance(inner, dict) else inner
             stack.extend((child, depth + 1) for child in children)
         elif isinstance(node, list):
+            if len(node) > left:  # before they are all put on the stack
+                raise TooLarge(f"the value has more than {bounds.items} items", "items")
             stack.extend((child, depth + 1) for child in node)
         elif isinstance(node, str):
             _text(node, "a text")

@@ -13,6 +13,7 @@ from typing import Final
 
 from edge_runtime.environments.image import LABEL
 from edge_runtime.sandbox.image_store import ImageStore
+from protocol.values import JSON, decode
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +77,11 @@ class Usage:
         try:
             if self._path.stat().st_size > _MAX_FILE:
                 return {}
-            told = json.loads(self._path.read_bytes())
+            told = decode(self._path.read_bytes(), JSON)
             return {str(digest): float(when) for digest, when in told.items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, TypeError, AttributeError) as problem:
+        except (OSError, ValueError, TypeError, AttributeError, OverflowError) as problem:
             log.warning("%s is not read, and written anew: %s", self._path, problem)
             return {}
 

@@ -144,10 +144,10 @@ def parse(text: str, name: str = "the import rules") -> ImportRules:
     """Read a policy file. Raises BadRequest with what is wrong with it."""
     try:
         file = _File.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as problem:
-        raise BadRequest(f"{name}: {problem}") from None
     except ValidationError as problem:
         raise BadRequest(f"{name}: {explain(problem)}") from None
+    except (ValueError, RecursionError) as problem:  # also a number of more digits than are read
+        raise BadRequest(f"{name}: {problem}") from None
     return ImportRules([*file.onboard, *file.both], [*file.offboard, *file.both])
 
 
