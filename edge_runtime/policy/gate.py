@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from edge_runtime import metrics
-from edge_runtime.policy.account import DayAccount, Grant
+from edge_runtime.policy.account import DayAccount, Grant, bounded
 from edge_runtime.policy.policy import Policy
 from protocol.account import Usage
 from protocol.assignment import CUSTOM
@@ -36,8 +36,9 @@ class Gate:
         """An order is about to be begun."""
         policy = self._policy()
         self._raise(policy.of_order(order, self._units) or policy.of_moment(self._wall()))
-        with _counted():
-            self._account.look(policy.budget)
+        if bounded(policy.budget):
+            with _counted():
+                self._account.look(policy.budget)
 
     def still(self, order: OnboardOrder) -> None:
         """An order that was begun is about to go on: the policy may have changed since.
@@ -67,11 +68,12 @@ class Gate:
         self, order: OnboardOrder, report: TaskReport, bytes_sent: int
     ) -> PolicyRefused | None:
         """A report of so many bytes is about to be sent: count it, or say why it may not be."""
-        cpu_s = 0.0 if order.method == CUSTOM else report.usage.cpu_s  # else counted with its call
-        used = Usage(cpu_s=cpu_s, bytes_sent=bytes_sent)
         policy, withhold = self._policy(), report.outcome.ok
         refusal = policy.of_order(order, self._units) if withhold else None
-        refusal = refusal or self._account.answer(policy.budget, used, withhold=withhold)
+        if refusal is None and bounded(policy.budget):
+            cpu_s = 0.0 if order.method == CUSTOM else report.usage.cpu_s  # counted with its call
+            used = Usage(cpu_s=cpu_s, bytes_sent=bytes_sent)
+            refusal = self._account.answer(policy.budget, used, withhold=withhold)
         if refusal is not None:
             metrics.POLICY.add(refusal.code)
         return refusal

@@ -32,9 +32,10 @@ class Names:
 
     def allow(self, name: str) -> bool:
         """True if a name is allowed. What is denied is denied however it is spelt."""
-        spelt = name.casefold()
-        if any(denied.casefold() == spelt for denied in self.denied):
-            return False
+        if self.denied:
+            spelt = name.casefold()
+            if any(denied.casefold() == spelt for denied in self.denied):
+                return False
         return self.allowed is None or name in self.allowed
 
 

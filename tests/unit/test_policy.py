@@ -18,7 +18,7 @@ from protocol.errors import POLICY_CODES, PolicySignal
 from protocol.limits import LimitsAsked, Profiles
 from protocol.messages import OnboardOrder
 from protocol.module import Module, Side, digest_of
-from tests.conftest import RECORDINGS
+from tests.conftest import RECORDINGS, ROOT
 
 PROFILES = Profiles.read()
 USERS = ("ada", "grace", "eve")
@@ -172,6 +172,11 @@ def test_what_is_denied_is_denied_however_it_is_spelt_and_wins_over_what_is_allo
     whatever = replace(policy, signals=Names(frozenset(asked.signals), denied), location=True)
     if policy.of_order(asked, {}) is None:
         assert isinstance(whatever.of_order(asked, {}), PolicySignal)
+
+
+@pytest.mark.parametrize("code", sorted(POLICY_CODES))
+def test_the_reference_tells_each_code(code: str) -> None:
+    assert f"\n| `{code}` | `" in (ROOT / "docs/reference/errors.md").read_text()
 
 
 def test_the_profile_that_counts_is_what_it_grants_and_not_its_name() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from edge_runtime.done import withheld
 from edge_runtime.journal import EdgeJournal, Journal, JournalFull
 from edge_runtime.journal.schema import SCHEMA, VERSION
-from edge_runtime.policy.account import NOTHING, UNBOUNDED, DayAccount
+from edge_runtime.policy.account import NOTHING, DayAccount
 from edge_runtime.policy.day import Day
 from protocol.account import Budget, Usage
 from protocol.errors import PolicyBudget
@@ -156,7 +156,7 @@ def test_nothing_is_begun_once_something_is_used_up() -> None:
     assert account.answer(BUDGET, Usage(cpu_s=12.0, bytes_sent=1), withhold=False) is None
     with pytest.raises(PolicyBudget, match="10 s of processor time be used a day, and 12 are"):
         account.look(BUDGET)
-    account.look(UNBOUNDED)
+    account.look(Budget())
 
 
 def test_a_call_that_hits_what_the_day_had_left_says_so() -> None:

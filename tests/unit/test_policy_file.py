@@ -164,3 +164,9 @@ def test_a_broken_or_missing_file_leaves_the_policy_as_it_was_and_is_told_once(
 def test_at_the_start_a_broken_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BadPolicy):
         Followed(tmp_path / "none.toml", PROFILES)
+
+
+def test_the_page_that_tells_of_it_shows_the_example() -> None:
+    page = (ROOT / "docs/how-to/set-a-vehicles-policy.md").read_text()
+    shown = page.split("```toml\n")[1].split("```")[0]
+    assert EXAMPLE.read_text().endswith(shown)
