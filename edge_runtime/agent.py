@@ -78,6 +78,7 @@ class Agent:
         reports = topics.reports(settings.role, settings.name)
         self._reporter = Reporter(reports, self._journal, settings.outbox)
         units = source.signals if source is not None else {}
+        self._modules.forget_refusals(POLICY_CODES)  # the policy may be another by now
         account = DayAccount(self._journal, self._clock.wall)
         policy = settings.policy
         gate = Gate(lambda: policy.policy, units, account, self._clock.wall)
@@ -241,7 +242,7 @@ class Agent:
     def _policy_changed(self) -> None:
         """What was refused may be allowed now, and what is here not any more."""
         self._work.start("policy", self._installer.judge_again())
-        for user, name in self._modules.refused_by(POLICY_CODES):
+        for user, name in self._modules.forget_refusals(POLICY_CODES):
             self._work.start("ask", self._ask(user, name))
 
     # --- presence -----------------------------------------------------------------------------

@@ -44,8 +44,8 @@ class Installer:
         self._reporter, self._environments, self._start = reporter, environments, start
         self._vouched, self._gate = vouched, gate
         self._changed: Callable[[], object] = lambda: None
-        #: What is here and may not be run any more, by digest.
-        self._withdrawn: set[str] = set()
+        #: What is here and may not be run any more: user, name and generation.
+        self._withdrawn: set[tuple[str, str, int]] = set()
         #: The generations that wait for room on the disk.
         self._later: dict[tuple[str, str], int] = {}
 
@@ -122,14 +122,15 @@ class Installer:
             admitted = await asyncio.to_thread(self._admission.admit, module)
             if isinstance(admitted, Verdict):
                 continue  # it was said when it came
+            which = (module.user_id, module.name, module.generation)
             try:
                 self._gate.module(module, admitted.limits)
             except PolicyRefused as refusal:
-                self._withdrawn.add(module.digest)
+                self._withdrawn.add(which)
                 self._report(module, "refused", refusal.message)
             else:
-                if module.digest in self._withdrawn:
-                    self._withdrawn.discard(module.digest)
+                if which in self._withdrawn:
+                    self._withdrawn.discard(which)
                     self._report(module, "ready", "; ".join(admitted.lowered))
 
     def _refuse(self, module: Module, reason: str, code: str = "") -> None:

@@ -74,9 +74,17 @@ class ModuleStore:
         """Every module that is here, its newest generation."""
         return tuple(self._modules.values())
 
-    def refused_by(self, codes: Collection[str]) -> tuple[tuple[str, str], ...]:
-        """User and name of what came and was refused with one of these codes."""
-        return tuple(key for key, (_, _, code) in self._refused.items() if code in codes)
+    def forget_refusals(self, codes: Collection[str]) -> list[tuple[str, str]]:
+        """What was refused with one of these codes may come again: user and name of each.
+
+        Until it does, whoever waits for it goes on waiting.
+        """
+        gone = [key for key, (_, _, code) in self._refused.items() if code in codes]
+        for user, name in gone:
+            del self._refused[user, name]
+            with contextlib.suppress(OSError):  # a start forgets it as well
+                self._refusal(user, name).unlink(missing_ok=True)
+        return gone
 
     def touch(self, user: str, name: str) -> None:
         """Note that a module is used: the time of its file says when it was used last."""

@@ -121,6 +121,28 @@ def test_a_module_that_was_refused_comes_once_the_policy_allows_it(
     assert run.result(timeout_s=60) == [4]
 
 
+def test_a_policy_that_was_changed_while_the_vehicle_was_off_holds_at_its_start(
+    ada: oodida.Fleet, keeper: Keeper
+) -> None:
+    keeper.write("custom_code = false")
+    process = keeper.start()
+    for name in ("first", "second"):
+        with pytest.raises(oodida.ModuleRefused, match="no custom code"):
+            ada.deploy(WORKS, name=name, vehicles=oodida.Select.ids(keeper.name))
+    process.kill()
+    process.wait(20)
+    keeper.write()
+    process = keeper.start()
+    run = ada.submit(asked(keeper.name, method="custom", module="first"))
+    assert run.result(timeout_s=60) == [4]
+    process.kill()
+    process.wait(20)
+    keeper.write("custom_code = false")  # what is stored is not run under it
+    keeper.start()
+    run = ada.submit(asked(keeper.name, method="custom", module="first"))
+    assert refusal(run, keeper.name)[:2] == ("refused", "policy_custom_code")
+
+
 def test_the_location_is_off_unless_it_is_named(ada: oodida.Fleet, keeper: Keeper) -> None:
     keeper.write()
     keeper.start(f"--recording={keeper.recording}")

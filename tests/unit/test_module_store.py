@@ -129,3 +129,26 @@ def test_what_was_removed_comes_back_no_older_than_it_was(tmp_path: Path) -> Non
         assert not again.put(module(name="old", generation=2))
         assert again.get("ada", "old") is None
     assert store.put(module(name="old", generation=3))
+
+
+def test_refusals_that_may_not_hold_any_more_are_forgotten_and_waited_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = ModuleStore(tmp_path, Side.ONBOARD)
+        store.refuse(module(1, name="a"), "not here", "policy_analyst")
+        store.refuse(module(1, name="b"), "no such library", "environment_refused")
+        store = ModuleStore(tmp_path, Side.ONBOARD)  # another life
+        with pytest.raises(ModuleRefused) as refused:
+            await store.wait("ada", "a", 1)
+        assert refused.value.details["reason_code"] == "policy_analyst"
+        assert store.forget_refusals({"policy_analyst"}) == [("ada", "a")]
+        assert store.forget_refusals({"policy_analyst"}) == []
+        waiting = asyncio.create_task(store.wait("ada", "a", 1))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        store.put(module(1, name="a"))
+        assert await waiting == module(1, name="a")
+        with pytest.raises(ModuleRefused):
+            await store.wait("ada", "b", 1)
+
+    asyncio.run(scenario())
+    assert [path.name for path in tmp_path.glob("*.refused")] == ["ada@b.refused"]
