@@ -39,6 +39,7 @@ class Drive:
         self.rate_hz: float | None = 1.0
         self._kill_at, self._every = kill_at, tell_every
         self.now = 0.0
+        self.journal: EdgeJournal | None = None
 
     @property
     def clock(self) -> Clock:
@@ -58,7 +59,8 @@ class Drive:
                 raise Killed
             if taken is not None and (done % self._every == 0 or done == count):
                 taken(done, {name: samples[:done] for name, samples in whole.items()})
-                await asyncio.sleep(0.002)  # as long as a disk takes
+                if self.journal is not None:
+                    await self.journal.forget_old(0.0)  # until what was taken is on the disk
         return whole
 
 
@@ -82,7 +84,7 @@ def live(path: Path, drive: Drive, order: OnboardOrder, left_s: float = 1000.0) 
     journal = Journal(path)
 
     async def scenario() -> Window:
-        view = EdgeJournal(journal, "car")
+        view = drive.journal = EdgeJournal(journal, "car")
         if not view.has_seen("t", 1):
             await accept(view)
         return await collect(drive, view, drive.clock, order, left_s)
