@@ -188,9 +188,11 @@ class Trust:
 
     def _read(self, text: str) -> _Known:
         from cryptography import x509
-        from cryptography.exceptions import InvalidSignature
+        from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+        # The library has errors beside ValueError for a version and an algorithm that are none.
+        strange = (x509.InvalidVersion, UnsupportedAlgorithm, binascii.Error, ValueError, TypeError)
         try:
             certificate = x509.load_der_x509_certificate(_bytes(text))
             who = _named(certificate)
@@ -198,7 +200,7 @@ class Trust:
             key = certificate.public_key()
         except InvalidSignature:
             raise BadSignature("its certificate is of another authority") from None
-        except (binascii.Error, ValueError, TypeError, BadRequest) as problem:
+        except (*strange, BadRequest) as problem:
             raise BadSignature(f"its certificate is none of our authority: {problem}") from None
         if not isinstance(key, Ed25519PublicKey):
             raise BadSignature(f"the certificate of {who} has no Ed25519 key")

@@ -108,7 +108,7 @@ def parse(text: str, profiles: Profiles) -> Policy:
         asked = _File.model_validate(tomllib.loads(text))
     except ValidationError as problem:
         raise BadPolicy(_explained(problem)) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as problem:
+    except (ValueError, RecursionError) as problem:  # also a number of more digits than are read
         raise BadPolicy(f"it is no TOML: {problem}"[:500]) from None
     most = None
     if asked.highest_profile is not None:

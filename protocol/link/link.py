@@ -100,8 +100,9 @@ class Link:
             await self.__aexit__()
             raise
         finally:
+            stood = first.done()  # it may have ended again already: then the next one is made
             first.cancel()
-        if self._up.is_set():
+        if stood:
             return self
         problem = self._not_entered()
         await self.__aexit__()
