@@ -226,3 +226,22 @@ def test_at_the_start_a_broken_policy_is_an_error(tmp_path: Path, told: str) -> 
     )  # fmt: skip
     assert ended.returncode == 1
     assert f"bad_policy: {file}: custom_kode: there is no such setting" in ended.stderr
+
+
+def test_with_certificates_a_refusal_needs_no_receipt_and_a_value_has_one(
+    engine: None,  # noqa: ARG001
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(
+        'policy = 1\nanalysts = {allowed = ["ada"]}\nbudget_a_day = {bytes_sent = 9000}'
+    )
+    monkeypatch.setenv("OODIDA_POLICY", str(file))
+    with oodida.local({"car-1": None}, user="ada") as ada:
+        window = oodida.Onboard("sample", signals="VEHICLE_SPEED", samples=5000)
+        big = oodida.Assignment(onboard=window, offboard=oodida.Offboard("collect"))
+        assert refusal(ada.submit(big), "car-1")[:2] == ("refused", "policy_budget")
+        run = ada.submit(asked("car-1"))
+        assert run.result(timeout_s=60) == [4]
+        run.proof()  # raises where there is no receipt
