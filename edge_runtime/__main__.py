@@ -25,6 +25,7 @@ from edge_runtime.settings import Settings
 from edge_runtime.signals import open_source
 from protocol import limits
 from protocol.assignment import Attribute
+from protocol.enrolment import enrol
 from protocol.errors import NameInUse, OodidaError, SetupError
 from protocol.imports import rules as import_rules
 from protocol.limits import Profiles
@@ -99,6 +100,12 @@ def parser() -> argparse.ArgumentParser:
         help="mqtts://host:port, or mqtt:// without TLS (default: OODIDA_URL, else %(default)s)",
     )
     add_identity(made)
+    made.add_argument(
+        "--enroll", default=environ.get("OODIDA_ENROLL"), metavar="TOKEN",
+        help="exchange a one-time token of `oodida enroll --token` for a certificate in the folder "
+        "of --identity, unless there is one (default: OODIDA_ENROLL, which other users of this "
+        "machine cannot see)",
+    )  # fmt: skip
     made.add_argument(
         "--state",
         type=Path,
@@ -218,6 +225,8 @@ def main() -> None:
     if worker and options.policy is not None:
         made.error("--policy is a vehicle's: a worker has nothing that it could keep to itself")
     try:
+        if options.enroll and options.identity and not (options.identity / "cert.pem").exists():
+            enrol(options.enroll, options.identity)
         proof = identified(options.broker, options.identity, options.role, options.name)
         rules = Rules(
             import_rules.read(options.import_rules),

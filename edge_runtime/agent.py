@@ -31,6 +31,7 @@ from edge_runtime.vouched import Vouched
 from edge_runtime.work import Work
 from protocol import identity, messages, topics
 from protocol.endorsement import OFFBOARD
+from protocol.enrolment import keep_renewed
 from protocol.errors import POLICY_CODES, BadRequest, LinkError, NameInUse
 from protocol.link import Incoming, Link, Outgoing, Will
 from protocol.messages import (
@@ -148,6 +149,7 @@ class Agent:
                 group.create_task(sweeping, name="sweep")
                 group.create_task(self._runner.look_after(), name="sessions")
                 group.create_task(self._look_after_journal(), name="journal")
+                group.create_task(keep_renewed(self._settings.identity), name="certificate")
                 watching = self._settings.policy.watch(self._policy_changed)
                 group.create_task(watching, name="policy")
                 try:

@@ -25,6 +25,7 @@ from orchestrator.store import Database, problems, retention
 from orchestrator.store.retention import Keep
 from orchestrator.vouching import Vouching
 from protocol import topics
+from protocol.enrolment import keep_renewed
 from protocol.link import WIDE, Incoming, Link
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Service:
         identity: Path | None = None,
         authority: AuthorityFile | None = None,
     ) -> None:
-        self._authority = authority
+        self._authority, self._identity = authority, identity
         self._keep, self._forget_at = keep, 0.0
         self._vouching = Vouching.load(identity) if identity is not None else None
         self._database = database
@@ -83,6 +84,7 @@ class Service:
                 if ready is not None:
                     ready.set()
                 group.create_task(self._outbox.publish(self._link), name="outbox")
+                group.create_task(keep_renewed(self._identity), name="certificate")
                 await self._serve()
         finally:
             self._aside.close()

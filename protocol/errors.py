@@ -365,6 +365,12 @@ class NotAuthorised(IdentityError):
     code = "not_authorised"
 
 
+class NotEncrypted(IdentityError):
+    """Beyond this machine nothing is said without TLS: write mqtts://, and name an identity."""
+
+    code = "not_encrypted"
+
+
 class CloudAway(LinkError):
     """Nothing was heard of the cloud for too long; what runs there goes on."""
 
@@ -393,6 +399,12 @@ class AuthorityExists(BadRequest):
     """This folder holds a certificate authority already; it is left as it is."""
 
     code = "authority_exists"
+
+
+class BadToken(BadRequest):
+    """The token is none, was used before, or is too old; `oodida enroll --token` makes one."""
+
+    code = "bad_token"
 
 
 class NotEnrolled(BadRequest):

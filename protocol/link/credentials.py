@@ -19,6 +19,7 @@ from protocol.errors import (
     LinkError,
     LooseKey,
     NotAuthorised,
+    NotEncrypted,
     UnknownAuthority,
     WrongHost,
     WrongName,
@@ -67,9 +68,10 @@ def needed(url: str, folder: Path | None) -> Path | None:
                 "`oodida enroll` has made, by --identity or OODIDA_IDENTITY"
             )
         return folder
-    if folder is not None and not address.is_loopback:
-        raise BadIdentity(
-            f"{url} is not encrypted and proves nothing, though there is an identity; write mqtts://"
+    if not address.is_loopback:
+        raise NotEncrypted(
+            f"{url} is not encrypted, and is not this machine: write mqtts://{address.host}:8883, "
+            "and name the folder that `oodida enroll` has made, by --identity or OODIDA_IDENTITY"
         )
     return None
 

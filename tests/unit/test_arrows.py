@@ -29,7 +29,12 @@ OUTSIDE = {
     "docker": ("edge_runtime/sandbox/", "images/", "frontend/oodida/local.py"),
     "sqlalchemy": ("orchestrator/store/",),
     "alembic": ("orchestrator/store/",),
-    "cryptography": ("frontend/oodida/pki/", "protocol/signing.py", "protocol/link/credentials.py"),
+    "cryptography": (
+        "frontend/oodida/pki/",
+        "protocol/signing.py",
+        "protocol/enrolment.py",
+        "protocol/link/credentials.py",
+    ),
     "cbor2": ("protocol/values.py",),
     "prometheus_client": ("protocol/metrics.py",),
     "pythonjsonlogger": ("protocol/logs.py",),

@@ -12,12 +12,15 @@ import typer
 
 from oodida.cli import show
 from oodida.cli.options import Json
-from protocol import identity
+from protocol import enrolment, identity
 from protocol.errors import BadRequest, NotEnrolled
 from protocol.identity import ROLES, Identity
 
 if TYPE_CHECKING:
     from oodida.pki import Issued, Pki
+
+#: How long a token may be good: a week.
+MOST_MINUTES = 7 * 24 * 60.0
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -119,6 +122,16 @@ def enroll(
     ] = None,
     days: Days = 30.0,
     *,
+    token: Annotated[
+        bool,
+        typer.Option(
+            "--token", help="Print a one-time token instead: the program makes its key itself."
+        ),
+    ] = False,
+    at: Annotated[
+        str | None, typer.Option(help="With --token: where `oodida pki serve` is reached.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="With --token: how long it is good.")] = 60.0,
     as_json: Json = False,
 ) -> None:
     """Give a vehicle, worker, orchestrator or analyst a certificate; once more renews it.
@@ -126,8 +139,14 @@ def enroll(
     The folder with ca.pem, cert.pem and key.pem goes to that program, which takes it by
     --identity FOLDER or OODIDA_IDENTITY. Renewed files are read at the next connection: nothing has
     to be restarted. The broker needs no word of it.
+
+    With --token nothing travels that could be stolen for long: `python -m edge_runtime --enroll
+    TOKEN` exchanges it once, at `oodida pki serve`, and renews its certificate there by itself.
     """
     with show.errors(json_wanted=as_json):
+        if token:
+            _print_token(_open(pki), identity.of(role, name), at, minutes, as_json=as_json)
+            return
         folder, made = _open(pki).enroll(identity.of(role, name), _now(), days, to)
         if as_json:
             show.as_json({**_told(made, _now()), "folder": str(folder)})
@@ -158,6 +177,44 @@ def revoke(
         else:
             count = "its certificate" if len(taken) == 1 else f"{len(taken)} certificates"
             show.out.print(f"{taken[0].who}: {count} revoked, in {pki}/broker/crl.pem")
+
+
+@app.command()
+def serve(
+    pki: Folder = Path("pki"),
+    listen: Annotated[str, typer.Option(help="HOST:PORT to listen at.")] = "127.0.0.1:8444",
+    host: Hosts = None,
+) -> None:
+    """Answer for the authority until interrupted: certificates by token, and renewals.
+
+    It speaks TLS 1.3 alone. Whoever has no token that is good, and no valid certificate, gets
+    nothing. It needs the authority's key: run it where that lies, and let vehicles reach its port.
+    """
+    from oodida.pki.keeper import Keeper
+
+    with show.errors(json_wanted=False):
+        keeper = Keeper(_open(pki), enrolment.address(listen), host or _this_machine())
+        show.out.print(f"answering at {listen}; Ctrl-C ends it")
+        try:
+            keeper.serve_forever()
+        except KeyboardInterrupt:
+            show.err.print("stopping")
+        finally:
+            keeper.server_close()
+
+
+def _print_token(pki: Pki, who: Identity, at: str | None, minutes: float, *, as_json: bool) -> None:
+    if at is None:
+        raise BadRequest("where is it exchanged? give --at HOST:PORT, of `oodida pki serve`")
+    enrolment.address(at)
+    if not 0 < minutes <= MOST_MINUTES:
+        raise BadRequest(f"--minutes {minutes:g}: a token is good above 0 to {MOST_MINUTES:g}")
+    made = enrolment.token(at, pki.authority, pki.token(who, _now(), minutes), who)
+    if as_json:
+        show.as_json({"for": str(who), "token": made, "minutes": minutes})
+        return
+    show.err.print(f"good once, for {who}, within {minutes:g} minutes:")
+    show.out.print(made, soft_wrap=True)
 
 
 def _open(folder: Path) -> Pki:

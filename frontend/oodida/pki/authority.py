@@ -13,9 +13,13 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, Self
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from protocol.errors import BadRequest
@@ -91,6 +95,24 @@ class Authority:
         subject = _subject(who.role, who.name)
         return self._issue(subject, now, days, ExtendedKeyUsageOID.CLIENT_AUTH, ())
 
+    def issue_for(self, who: Identity, request: str, now: dt.datetime, days: float) -> Credentials:
+        """Say who a key belongs to that was made elsewhere. ``key`` is empty: it is not known.
+
+        Raises BadRequest if the signing request is none, or its key is not one of ours.
+        """
+        try:
+            asked = x509.load_pem_x509_csr(request.encode())
+            key, fits = asked.public_key(), asked.is_signature_valid
+        except (ValueError, TypeError, UnsupportedAlgorithm) as problem:
+            raise BadRequest(f"this is no signing request: {problem}") from None
+        if not fits or not isinstance(key, Ed25519PublicKey):
+            raise BadRequest("the signing request is not signed by an Ed25519 key of its own")
+        made, until = self._sign(
+            _subject(who.role, who.name), key, now, days, ExtendedKeyUsageOID.CLIENT_AUTH, ()
+        )
+        pem = made.public_bytes(serialization.Encoding.PEM)
+        return Credentials(pem, b"", made.serial_number, until)
+
     def issue_broker(self, hosts: Sequence[str], now: dt.datetime, days: float) -> Credentials:
         """The same for the broker, under the names and addresses that it is reached by."""
         names = [_general_name(host) for host in hosts]
@@ -109,12 +131,25 @@ class Authority:
         names: Iterable[x509.GeneralName],
     ) -> Credentials:
         key = Ed25519PrivateKey.generate()
+        made, until = self._sign(subject, key.public_key(), now, days, purpose, names)
+        pem = made.public_bytes(serialization.Encoding.PEM)
+        return Credentials(pem, _pem(key), made.serial_number, until)
+
+    def _sign(
+        self,
+        subject: x509.Name,
+        key: Ed25519PublicKey,
+        now: dt.datetime,
+        days: float,
+        purpose: x509.ObjectIdentifier,
+        names: Iterable[x509.GeneralName],
+    ) -> tuple[x509.Certificate, dt.datetime]:
         until = min(now + dt.timedelta(days=days), self._certificate.not_valid_after_utc)
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._certificate.subject)
-            .public_key(key.public_key())
+            .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - BACKDATED)
             .not_valid_after(until)
@@ -128,8 +163,7 @@ class Authority:
         if listed := list(names):
             builder = builder.add_extension(x509.SubjectAlternativeName(listed), critical=False)
         made = builder.sign(self._key, hashes.SHA256())
-        pem = made.public_bytes(serialization.Encoding.PEM)
-        return Credentials(pem, _pem(key), made.serial_number, made.not_valid_after_utc)
+        return made, made.not_valid_after_utc
 
     def revocation_list(self, serials: Iterable[int], number: int, now: dt.datetime) -> bytes:
         """What is taken back, as PEM. A list with a higher number is the newer one."""

@@ -2,6 +2,7 @@
 
 ca.pem, ca.key          the authority; whoever has the key can be anybody
 ledger.jsonl            what was issued and revoked
+tokens.jsonl            which tokens were made and used: their hashes
 broker/                 what the broker is given: ca.pem, cert.pem, key.pem, crl.pem
 identities/ROLE/NAME/   what a program is given: ca.pem, cert.pem, key.pem
 """
@@ -16,12 +17,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from oodida.pki import ledger, private
+from oodida.pki import ledger, private, tokens
 from oodida.pki.authority import Authority, Credentials
 from oodida.pki.ledger import Issued
 from protocol.errors import AuthorityExists, BadRequest, NoAuthority, NotEnrolled
 from protocol.identity import Identity
 
+LEDGER: Final = "ledger.jsonl"
+TOKENS: Final = "tokens.jsonl"
 #: How long certificates are valid, in days: those of programs are short-lived.
 DAYS: Final = 30.0
 BROKER_DAYS: Final = 397.0
@@ -93,6 +96,50 @@ class Pki:
             self._hand_over(target, made)
         return target, Issued(who, made.serial, now, made.until)
 
+    @property
+    def authority(self) -> str:
+        """The authority's certificate, as PEM."""
+        return self._authority.certificate.decode()
+
+    def issue_keeper(self, hosts: Sequence[str], now: dt.datetime, days: float) -> Credentials:
+        """A certificate for whoever answers in the authority's name."""
+        return self._authority.issue_broker(hosts, now, days)
+
+    def token(self, who: Identity, now: dt.datetime, minutes: float) -> str:
+        """The secret of a new token, with which a name can be enrolled once, and not for long."""
+        secret = tokens.new_secret()
+        with self._alone():
+            line = tokens.made(secret, who, now + dt.timedelta(minutes=minutes))
+            self._append(line, TOKENS)
+        return secret
+
+    def redeem(
+        self, secret: str, request: str, now: dt.datetime, days: float = DAYS
+    ) -> tuple[Identity, Credentials]:
+        """Exchange a token for a certificate of a key that was made elsewhere. Raises BadToken."""
+        with self._alone():
+            path = self.folder / TOKENS
+            lines = path.read_text().splitlines() if path.exists() else []
+            who = tokens.redeem(tokens.read(lines), secret, now)
+            made = self._authority.issue_for(who, request, now, days)
+            # Used up first: of two who come with one token at most one has a certificate.
+            self._append(tokens.used(secret), TOKENS)
+            self._append(ledger.issued(who, made.serial, now, made.until))
+        return who, made
+
+    def renew_by(
+        self, serial: int, request: str, now: dt.datetime, days: float = DAYS
+    ) -> tuple[Identity, Credentials]:
+        """A new certificate for who has proved to have one. Raises NotEnrolled if it is revoked."""
+        with self._alone():
+            known = {one.serial: one for one in self.issued()}
+            one = known.get(serial)
+            if one is None or not one.valid(now):
+                raise NotEnrolled("this certificate is not valid, and is not renewed")
+            made = self._authority.issue_for(one.who, request, now, days)
+            self._append(ledger.issued(one.who, made.serial, now, made.until))
+        return one.who, made
+
     def revoke(self, who: Identity, now: dt.datetime) -> list[Issued]:
         """Take back every certificate of a name. Raises NotEnrolled if it has none."""
         with self._alone():
@@ -122,9 +169,10 @@ class Pki:
         private.write(target / "key.pem", made.key)
         private.write(target / "cert.pem", made.certificate)
 
-    def _append(self, lines: str) -> None:
-        path = self.folder / "ledger.jsonl"
-        private.write(path, path.read_bytes() + lines.encode())
+    def _append(self, lines: str, name: str = LEDGER) -> None:
+        path = self.folder / name
+        before = path.read_bytes() if path.exists() else b""
+        private.write(path, before + lines.encode())
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

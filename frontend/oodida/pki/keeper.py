@@ -1,0 +1,141 @@
+"""The authority's keeper, who answers: certificates by a one-time token, and renewals.
+
+The one thing of an authority that listens. It speaks TLS 1.3 under a certificate of its own, and
+answers two questions; whatever else is asked is refused, in few bytes.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import http.server
+import json
+import logging
+import socket
+import ssl
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography import x509
+
+from oodida.pki import private
+from oodida.pki.folder import Pki
+from protocol.enrolment import MAX_BODY, TIMEOUT_S
+from protocol.errors import BadRequest, BadToken, OodidaError
+
+log = logging.getLogger(__name__)
+
+#: Answers that are given at once; who comes beyond waits a moment.
+AT_ONCE: Final = 16
+#: How long the keeper's own certificate is valid, in days; it is made anew at each start.
+OWN_DAYS: Final = 90.0
+
+
+class Keeper(http.server.ThreadingHTTPServer):
+    """Answers for an authority at an address, until it is shut down."""
+
+    daemon_threads = True
+
+    def __init__(self, pki: Pki, address: tuple[str, int], hosts: Sequence[str]) -> None:
+        self.pki = pki
+        self._room = threading.BoundedSemaphore(AT_ONCE)
+        self._context = _context(pki, hosts)
+        super().__init__(address, _Answer)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """A connection; the handshake is made by its own thread, so that nobody holds up others."""
+        connection, address = super().get_request()
+        connection.settimeout(TIMEOUT_S)
+        wrapped = self._context.wrap_socket(
+            connection, server_side=True, do_handshake_on_connect=False
+        )
+        return wrapped, address
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer one, if its handshake comes to something."""
+        with self._room:
+            try:
+                request.do_handshake()
+            except OSError as problem:
+                log.info("a connection from %s came to nothing: %s", client_address[0], problem)
+                self.shutdown_request(request)
+                return
+            super().process_request_thread(request, client_address)
+
+
+class _Answer(http.server.BaseHTTPRequestHandler):
+    server: Keeper
+    timeout = TIMEOUT_S
+    server_version, sys_version = "oodida", ""
+
+    def do_GET(self) -> None:
+        """The authority's certificate, which is no secret."""
+        if self.path == "/authority":
+            self._say(200, {"authority": self.server.pki.authority})
+        else:
+            self._say(404, {"error": "bad_request", "message": "there is nothing here"})
+
+    def do_POST(self) -> None:
+        """A certificate for who has a token, or has one already."""
+        try:
+            self._say(200, self._certificate(self._body()))
+        except OodidaError as problem:
+            log.warning("refused %s: %s", self.client_address[0], problem)
+            self._say(403, {"error": problem.code, "message": problem.message})
+
+    def _body(self) -> dict[str, Any]:
+        size = self.headers.get("Content-Length", "")
+        if self.path != "/certificate" or not size.isdigit() or not 0 < int(size) <= MAX_BODY:
+            raise BadRequest(f"a request has 1 to {MAX_BODY} bytes, and goes to /certificate")
+        try:
+            asked = json.loads(self.rfile.read(int(size)))
+        except (ValueError, RecursionError, OSError) as problem:
+            raise BadRequest(f"this cannot be read: {problem}") from None
+        if not isinstance(asked, dict) or not isinstance(asked.get("request"), str):
+            raise BadRequest("there is no signing request in it")
+        return asked
+
+    def _certificate(self, asked: dict[str, Any]) -> dict[str, str]:
+        now = dt.datetime.now(dt.UTC)
+        if isinstance(asked.get("token"), str):
+            who, made = self.server.pki.redeem(asked["token"], asked["request"], now)
+        else:
+            serial = self._presented()
+            who, made = self.server.pki.renew_by(serial, asked["request"], now)
+        log.info("%s has a certificate until %s", who, made.until)
+        return {"authority": self.server.pki.authority, "certificate": made.certificate.decode()}
+
+    def _presented(self) -> int:
+        connection: Any = self.connection
+        der = connection.getpeercert(binary_form=True)
+        if der is None:
+            raise BadToken("there is neither a token nor a certificate: who is asking?")
+        return int(x509.load_der_x509_certificate(der).serial_number)
+
+    def _say(self, status: int, told: dict[str, str]) -> None:
+        body = json.dumps(told).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
+        """Say it in our log."""
+        log.debug(format, *args)
+
+
+def _context(pki: Pki, hosts: Sequence[str]) -> ssl.SSLContext:
+    """TLS 1.3, under a certificate of its own; who asks may have one or not."""
+    made = pki.issue_keeper(hosts, dt.datetime.now(dt.UTC), OWN_DAYS)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.load_verify_locations(cadata=pki.authority)
+    with tempfile.TemporaryDirectory() as folder:  # the library takes keys from files alone
+        for name, content in (("cert", made.certificate), ("key", made.key)):
+            private.write(Path(folder) / name, content)
+        context.load_cert_chain(Path(folder) / "cert", Path(folder) / "key")
+    return context

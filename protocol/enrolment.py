@@ -1,0 +1,233 @@
+"""How a program comes by its certificate itself: once by a token, later by the one it has.
+
+The authority's keeper runs ``oodida pki serve``. A token names the keeper's address, the hash of
+the authority's certificate, and a secret that is good once. The key is made here and never travels;
+what goes up is a signing request (PKCS #10, RFC 2986).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import datetime as dt
+import hashlib
+import http.client
+import json
+import logging
+import os
+import random
+import secrets
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from protocol import identity
+from protocol.errors import BadRequest, BadToken, LinkError, OodidaError, from_code
+from protocol.identity import Identity
+from protocol.link import credentials
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+log = logging.getLogger(__name__)
+
+#: How often it is looked whether a certificate is due, at most so many seconds.
+LOOK_S: Final = 600.0
+#: Bytes of a request and of an answer.
+MAX_BODY: Final = 32 * 1024
+TIMEOUT_S: Final = 15.0
+#: In an identity's folder: where its certificate is renewed.
+KEEPER: Final = "keeper"
+#: A certificate is renewed when this part of its time is left.
+LEFT: Final = 1 / 3
+
+
+class Token(NamedTuple):
+    """What a token holds. ``at`` is the keeper's HOST:PORT, ``authority`` a SHA-256."""
+
+    at: str
+    authority: str
+    secret: str
+    who: Identity
+
+    def __str__(self) -> str:
+        fields = [self.at, self.authority, self.secret, str(self.who)]
+        return base64.urlsafe_b64encode("\n".join(fields).encode()).decode()
+
+
+def parse(text: str) -> Token:
+    """Read a token. Raises BadToken."""
+    try:
+        raw = base64.b64decode(text.strip(), altchars=b"-_", validate=True)
+        at, authority, secret, who = raw.decode().split("\n")
+        address(at)
+        if len(bytes.fromhex(authority)) == hashlib.sha256().digest_size:
+            return Token(at, authority, secret, identity.parse(who))
+    except (binascii.Error, ValueError, BadRequest):
+        pass
+    raise BadToken("this is no token of `oodida enroll --token`: copy it whole")
+
+
+def enrol(text: str, folder: Path) -> Identity:
+    """Exchange a token for a certificate in `folder`; whose it is.
+
+    Raises BadToken if it is no good (any more), LinkError if the keeper cannot be reached.
+    """
+    given = parse(text)
+    context = _context(_fetch_authority(given))
+    _obtain(folder, given.at, context, {"token": given.secret}, given.who)
+    return credentials.who(folder)
+
+
+def due(folder: Path, now: dt.datetime) -> bool:
+    """True if the certificate can be renewed from here, and should be."""
+    if not (folder / KEEPER).is_file():
+        return False
+    begins, ends = _lifetime(folder)
+    return now >= ends - (ends - begins) * LEFT
+
+
+def renew(folder: Path) -> Identity:
+    """Have the certificate renewed by the one that is there. Raises as `enrol`."""
+    who = credentials.who(folder)
+    context = _context((folder / "ca.pem").read_text())
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    _obtain(folder, (folder / KEEPER).read_text().strip(), context, {}, who)
+    return who
+
+
+async def keep_renewed(folder: Path | None) -> None:
+    """Renew a certificate whenever it is due, until cancelled. A link takes the new one by itself.
+
+    Without an identity, or one whose keeper is not known, there is nothing to do.
+    """
+    while folder is not None:
+        try:
+            if due(folder, dt.datetime.now(dt.UTC)):
+                who = await asyncio.to_thread(renew, folder)
+                log.info("the certificate of %s is renewed", who)
+        except (OodidaError, OSError, ValueError) as problem:
+            log.warning("the certificate is not renewed, and tried again: %s", problem)
+        await asyncio.sleep(random.uniform(LOOK_S / 2, LOOK_S))  # noqa: S311 - a fleet, not at once
+
+
+def _lifetime(folder: Path) -> tuple[dt.datetime, dt.datetime]:
+    from cryptography import x509
+
+    found = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
+    return found.not_valid_before_utc, found.not_valid_after_utc
+
+
+def _obtain(
+    folder: Path, at: str, context: ssl.SSLContext, proof: dict[str, str], who: Identity
+) -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    asked = {**proof, "request": _request(key, who)}
+    told = _ask(at, context, "POST", "/certificate", asked)
+    folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    _write(folder / KEEPER, at.encode())
+    _write(folder / "ca.pem", str(told["authority"]).encode())
+    _write(folder / "key.pem", pem)
+    _write(folder / "cert.pem", str(told["certificate"]).encode())
+
+
+def _request(key: Ed25519PrivateKey, who: Identity) -> str:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.x509.oid import NameOID
+
+    subject = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, who.role),
+            x509.NameAttribute(NameOID.COMMON_NAME, who.name),
+        ]
+    )
+    made = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, None)
+    return made.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _fetch_authority(given: Token) -> str:
+    """The authority's certificate, which is believed for its hash alone."""
+    blind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    blind.minimum_version = ssl.TLSVersion.TLSv1_3
+    blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
+    text = str(_ask(given.at, blind, "GET", "/authority", None)["authority"])
+    try:
+        der = ssl.PEM_cert_to_DER_cert(text)
+    except ValueError:
+        raise BadToken("the keeper's answer holds no certificate") from None
+    if hashlib.sha256(der).hexdigest() != given.authority:
+        raise BadToken(
+            "whoever answers at the token's address has another authority than the token's: "
+            "is somebody in between?"
+        )
+    return text
+
+
+def _context(authority: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_verify_locations(cadata=authority)
+    return context
+
+
+def _ask(
+    at: str, context: ssl.SSLContext, verb: str, path: str, asked: dict[str, str] | None
+) -> dict[str, Any]:
+    host, port = address(at)
+    body = None if asked is None else json.dumps(asked)
+    connection = http.client.HTTPSConnection(host, port, context=context, timeout=TIMEOUT_S)
+    try:
+        connection.request(verb, path, body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        told: dict[str, Any] = dict(json.loads(answer.read(MAX_BODY)))
+    except (OSError, ValueError, TypeError, http.client.HTTPException) as problem:
+        raise LinkError(
+            f"the authority's keeper at {at} cannot be asked: {problem}. Does `oodida pki serve` "
+            "run there?"
+        ) from None
+    finally:
+        connection.close()
+    if "error" in told:
+        raise from_code(str(told["error"]), str(told.get("message", ""))[:1000])
+    if not {"authority", "certificate"} & set(told):
+        raise LinkError(f"the answer of {at} says nothing")
+    return told
+
+
+def token(at: str, authority: str, secret: str, who: Identity) -> str:
+    """A token as it is handed over, with the authority's certificate as PEM."""
+    der = ssl.PEM_cert_to_DER_cert(authority)
+    return str(Token(at, hashlib.sha256(der).hexdigest(), secret, who))
+
+
+def address(at: str) -> tuple[str, int]:
+    """Read ``host:port``. Raises BadRequest."""
+    host, _, port = at.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise BadRequest(f"{at!r:.80} is no HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all, for its owner alone."""
+    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,190 @@
+"""A program that enrols itself by a one-time token, and renews its certificate, at a keeper."""
+
+from __future__ import annotations
+
+import datetime as dt
+import http.client
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from oodida.pki import Pki
+from oodida.pki.keeper import Keeper
+from protocol import enrolment, identity
+from protocol.errors import BadRequest, BadToken, LinkError, NotEnrolled, OodidaError
+from protocol.link import credentials
+from protocol.signing import Signer, Trust
+
+CAR = identity.of("vehicle", "car-1")
+
+
+def now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+class Kept(NamedTuple):
+    """An authority whose keeper answers."""
+
+    pki: Pki
+    at: str
+
+    def token(self, minutes: float = 5.0) -> str:
+        return enrolment.token(
+            self.at, self.pki.authority, self.pki.token(CAR, now(), minutes), CAR
+        )
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[Kept]:
+    pki = Pki.init(tmp_path / "pki", ["localhost"], now())
+    keeper = Keeper(pki, ("127.0.0.1", 0), ["127.0.0.1"])
+    thread = threading.Thread(target=keeper.serve_forever, args=[0.02])
+    thread.start()
+    try:
+        yield Kept(pki, f"127.0.0.1:{keeper.server_address[1]}")
+    finally:
+        keeper.shutdown()
+        keeper.server_close()
+        thread.join()
+
+
+def test_a_token_is_exchanged_once_for_a_certificate_of_a_key_that_never_travels(
+    kept: Kept, tmp_path: Path
+) -> None:
+    folder, token = tmp_path / "car", kept.token()
+    assert enrolment.enrol(token, folder) == CAR
+    assert credentials.who(folder) == CAR
+    assert {p.name for p in folder.iterdir()} == {"ca.pem", "cert.pem", "key.pem", "keeper"}
+    assert all(p.stat().st_mode & 0o077 == 0 for p in [folder, *folder.iterdir()])
+    trust = Trust.load(kept.pki.folder / "ca.pem")
+    assert trust.verify(Signer(folder).sign("p", {}, now().timestamp()), "p", {}) == CAR
+    key = (folder / "key.pem").read_text().splitlines()[1]
+    assert not [p for p in kept.pki.folder.rglob("*") if p.is_file() and key in p.read_text()]
+    with pytest.raises(BadToken, match="used before"):
+        enrolment.enrol(token, tmp_path / "thief")
+    assert not (tmp_path / "thief").exists()
+
+
+def test_of_many_who_come_with_one_token_at_once_one_has_a_certificate(
+    kept: Kept, tmp_path: Path
+) -> None:
+    token = kept.token()
+
+    def attempt(number: int) -> str:
+        try:
+            enrolment.enrol(token, tmp_path / str(number))
+        except OodidaError as problem:
+            return problem.code
+        return "enrolled"
+
+    with ThreadPoolExecutor(6) as pool:
+        ended = sorted(pool.map(attempt, range(6)))
+    assert ended == ["bad_token"] * 5 + ["enrolled"]
+    assert len(kept.pki.issued()) == 1
+
+
+def test_what_is_no_token_that_is_good_gets_nothing(kept: Kept, tmp_path: Path) -> None:
+    good = enrolment.parse(kept.token())
+    stale = enrolment.token(
+        kept.at, kept.pki.authority, kept.pki.token(CAR, now() - dt.timedelta(hours=2), 1), CAR
+    )
+    wrong = {
+        "no token": "nonsense",
+        "no token ": "",
+        "no such token": str(good._replace(secret="0" * 64)),
+        "was good until": stale,
+        "another authority": str(good._replace(authority="0" * 64)),
+    }
+    for said, token in wrong.items():
+        with pytest.raises(BadToken, match=said.strip()):
+            enrolment.enrol(token, tmp_path / "none")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        nowhere = str(good._replace(at=f"127.0.0.1:{closed.getsockname()[1]}"))
+        with pytest.raises(LinkError, match="oodida pki serve"):
+            enrolment.enrol(nowhere, tmp_path / "none")
+    assert kept.pki.issued() == []
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_token_is_for_one_name_whatever_its_holder_asks_for(kept: Kept, tmp_path: Path) -> None:
+    boss = identity.of("orchestrator", "boss")
+    forged = str(enrolment.parse(kept.token())._replace(who=boss))
+    assert enrolment.enrol(forged, tmp_path / "boss") == CAR
+    assert credentials.who(tmp_path / "boss") == CAR  # the authority's word, not the holder's
+
+
+def test_a_certificate_is_renewed_by_the_one_before_until_it_is_revoked(
+    kept: Kept, tmp_path: Path
+) -> None:
+    folder = tmp_path / "car"
+    enrolment.enrol(kept.token(), folder)
+    before = (folder / "cert.pem").read_bytes()
+    assert not enrolment.due(folder, now())
+    assert enrolment.due(folder, now() + dt.timedelta(days=21))
+    assert enrolment.renew(folder) == CAR
+    assert (folder / "cert.pem").read_bytes() != before
+    assert credentials.who(folder) == CAR
+    kept.pki.revoke(CAR, now())
+    with pytest.raises(NotEnrolled):
+        enrolment.renew(folder)
+
+
+def test_a_folder_without_a_keeper_is_never_due(kept: Kept) -> None:
+    folder, _ = kept.pki.enroll(CAR, now())
+    assert not enrolment.due(folder, now() + dt.timedelta(days=300))
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "body"),
+    [
+        ("GET", "/", b""),
+        ("GET", "/ca.key", b""),
+        ("GET", "/../ca.key", b""),
+        ("POST", "/certificate", b""),
+        ("POST", "/certificate", b"{}"),
+        ("POST", "/certificate", b"[" * 5000),
+        ("POST", "/certificate", b'{"request": 1}'),
+        ("POST", "/certificate", b'{"request": "-----BEGIN"}'),
+        ("POST", "/certificate", b'{"request": "x", "token": "0"}'),
+        ("POST", "/certificate", b"x" * (enrolment.MAX_BODY + 1)),
+        ("POST", "/elsewhere", b'{"request": "x", "token": "0"}'),
+        ("DELETE", "/certificate", b""),
+    ],
+)
+def test_whatever_else_is_asked_is_refused_and_the_next_one_is_served(
+    kept: Kept, tmp_path: Path, verb: str, path: str, body: bytes
+) -> None:
+    host, port = enrolment.address(kept.at)
+    context = ssl.create_default_context(cafile=str(kept.pki.folder / "ca.pem"))
+    connection = http.client.HTTPSConnection(host, port, context=context, timeout=10)
+    connection.request(verb, path, body)
+    answer = connection.getresponse()
+    said = answer.read()
+    assert answer.status >= 400
+    assert b"PRIVATE" not in said
+    if verb == "POST":
+        assert json.loads(said)["error"]
+    connection.close()
+    assert kept.pki.issued() == []
+    enrolment.enrol(kept.token(), tmp_path / "car")
+
+
+def test_who_connects_and_says_nothing_holds_up_nobody(kept: Kept, tmp_path: Path) -> None:
+    silent = [socket.create_connection(enrolment.address(kept.at)) for _ in range(5)]
+    enrolment.enrol(kept.token(), tmp_path / "car")
+    for one in silent:
+        one.close()
+
+
+@pytest.mark.parametrize("at", ["", "host", "host:", ":1", "host:0", "host:x", "host:99999"])
+def test_an_address_is_a_host_and_a_port(at: str) -> None:
+    with pytest.raises(BadRequest):
+        enrolment.address(at)
