@@ -14,6 +14,7 @@ from typing import Final
 
 from orchestrator import metrics
 from orchestrator.authority import AuthorityFile
+from orchestrator.limits import add_limits, limits_of
 from orchestrator.service import Service
 from orchestrator.store import figures
 from orchestrator.store.opening import open_store
@@ -70,6 +71,7 @@ def main() -> None:
         help="how many rows of tasks and changes are kept at most; those of the assignments that "
         "ended first go first, those of running ones never (default: %(default)s)",
     )  # fmt: skip
+    add_limits(parser)
     authority = environ.get("OODIDA_AUTHORITY")
     parser.add_argument(
         "--authority", type=Path, default=Path(authority) if authority else None, metavar="FILE",
@@ -94,7 +96,7 @@ def main() -> None:
     try:
         keep = Keep(options.keep_days, options.keep_rows)
         name = f"{options.name}/{os.getpid()}"
-        service = Service(options.broker, database, name, keep, proof, roles)
+        service = Service(options.broker, database, name, keep, proof, roles, limits_of(options))
         gauges: dict[Gauge, Callable[[], Reading]] = {
             metrics.CONNECTED: lambda: service.connected,
             **figures.gauges(database),

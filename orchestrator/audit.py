@@ -202,6 +202,19 @@ def _edge(side: Side, name: str) -> str:
     return f"{'vehicle' if side is Side.ONBOARD else 'worker'}:{name}"
 
 
+def flooded(address: Address, message: Incoming, error: OodidaError) -> Act:
+    """A sender has begun to send more than is read."""
+    return Act(
+        actor=actor(address),
+        action="flood",
+        allowed=False,
+        code=text(error.code, 64),
+        reason=text(error.message, 1000),
+        topic=text(message.topic, 300),
+        client=_client(message),
+    )
+
+
 def _client(message: Incoming) -> str:
     to = topics.parse(message.response_topic or "")
     return to.rest[0] if to is not None and to.rest else ""

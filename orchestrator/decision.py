@@ -11,12 +11,14 @@ from orchestrator import assignments, deployments, inbox, leases, quota, shipped
 from orchestrator.audit import Desk, Quiet
 from orchestrator.authority import EVERYBODY, Authority
 from orchestrator.guard import guarded
+from orchestrator.holdings import Holdings
 from orchestrator.outbox import Due, Item
 from orchestrator.presences import RollCall
 from orchestrator.store import Database, problems, queries
 from orchestrator.store.tables import AssignmentRow
 from orchestrator.turn import Turn
 from orchestrator.vouching import Vouching
+from protocol.audit import Act
 from protocol.link import Incoming, Outgoing
 
 log = logging.getLogger(__name__)
@@ -48,11 +50,15 @@ def decide(
     roll: RollCall | None = None,
     vouching: Vouching | None = None,
     desk: Desk | None = None,
+    *,
     authority: Authority = EVERYBODY,
+    holdings: Holdings | None = None,
+    acts: Sequence[Act] = (),
 ) -> Decided:
     """Handle a batch in one transaction, with what is overdue, and what is due to the outbox.
 
-    What has to be in the audit log, the desk writes there in the same transaction.
+    What has to be in the audit log, the desk writes there in the same transaction; ``acts`` are
+    what was done without one. ``holdings`` is how much everybody may have here.
 
     If another orchestrator is in the way, it is decided again on what is there then. Raises what
     the store raises; then nothing has changed.
@@ -61,8 +67,9 @@ def decide(
     for attempt in range(1, ATTEMPTS + 1):
         try:
             done, desk.senders = _once(
-                database, batch, due, roll, vouching, desk, authority, last=attempt == ATTEMPTS
-            )
+                database, batch, due, roll, vouching, desk, authority=authority,
+                holdings=holdings or Holdings(), acts=acts, last=attempt == ATTEMPTS,
+            )  # fmt: skip
             return done
         except Exception as error:
             if attempt == ATTEMPTS or not problems.contended(error):
@@ -73,11 +80,13 @@ def decide(
 
 def _once(
     database: Database, batch: Sequence[Incoming], due: Due, roll: RollCall | None,
-    vouching: Vouching | None, desk: Desk, authority: Authority, *, last: bool,
+    vouching: Vouching | None, desk: Desk, *, authority: Authority, holdings: Holdings,
+    acts: Sequence[Act], last: bool,
 ) -> tuple[Decided, Mapping[str, Quiet]]:  # fmt: skip
     with database.transaction() as session:
         turn = Turn(session, time.time(), last_try=last, vouching=vouching, authority=authority)
-        inbox.read(turn, batch, roll)
+        turn.acts += acts
+        inbox.read(turn, batch, roll, holdings)
         # Asked once: its clock runs on while the turn is decided.
         rolled = roll is not None and not roll.left_s
         if roll is not None and rolled:

@@ -12,12 +12,13 @@ from typing import Any, Final
 
 from orchestrator import answers, audit, deployments, metrics, presences, requests, shipped
 from orchestrator.answers import Answer, Sign
+from orchestrator.holdings import Holdings
 from orchestrator.presences import RollCall
 from orchestrator.store import problems, queries
 from orchestrator.turn import Turn, error_reply
 from protocol import messages, topics
 from protocol.errors import OodidaError, WrongSender, from_code
-from protocol.link import Incoming
+from protocol.link import Incoming, Outgoing
 from protocol.messages import (
     REPORT,
     REQUEST,
@@ -55,7 +56,7 @@ class _Said:
         return {one.report.task for part in (self.signs, self.answers) for one in part}
 
 
-def read(turn: Turn, batch: Sequence[Incoming], roll: RollCall | None) -> None:
+def read(turn: Turn, batch: Sequence[Incoming], roll: RollCall | None, holdings: Holdings) -> None:
     """Handle a batch. ``roll`` is told who has shown a presence.
 
     Raises what the store raises; what else one message breaks costs that message alone.
@@ -64,12 +65,14 @@ def read(turn: Turn, batch: Sequence[Incoming], roll: RollCall | None) -> None:
     for message in in_order(batch):
         address = topics.parse(message.topic)
         if address is not None:
-            _handle(turn, address, message, said, roll)
+            _handle(turn, address, message, said, roll, holdings)
     if said.signs or said.answers:
         # Whoever closes an iteration has its assignment locked, and tells the history of its tasks:
         # so has who moves one of them. All are locked at once, in the order that all keep. What was
         # read before that is guarded: if it is not so any more, the turn is decided again.
         asked = queries.briefs(turn.session, said.tasks)
+        # A sign of a task that is none costs no more than this.
+        said.signs = [s for s in said.signs if (s.report.task, s.report.attempt) in asked]
         queries.lock_assignments(turn.session, {brief.assignment for brief in asked.values()})
         if said.signs:
             _hear(turn, said.signs)
@@ -88,7 +91,12 @@ def in_order(batch: Sequence[Incoming]) -> list[Incoming]:
 
 
 def _handle(
-    turn: Turn, address: Address, message: Incoming, said: _Said, roll: RollCall | None
+    turn: Turn,
+    address: Address,
+    message: Incoming,
+    said: _Said,
+    roll: RollCall | None,
+    holdings: Holdings,
 ) -> None:
     """One message, inside a savepoint: what one breaks does not touch the others."""
     metrics.MESSAGES.add(address.channel)
@@ -104,7 +112,7 @@ def _handle(
                     if roll is not None:
                         roll.saw(role, address.name)
             case "analysts", "requests":
-                _request(turn, address, message)
+                _request(turn, address, message, holdings)
     except OodidaError as error:
         about = (message.topic, error.code, error)
         log.info("refused a message on %s: %s: %s", *about, extra=_sender(address))
@@ -122,13 +130,15 @@ def _handle(
         _reply(turn, address, message, Reply(error=error_reply(failure)))
 
 
-def _request(turn: Turn, address: Address, message: Incoming) -> None:
+def _request(turn: Turn, address: Address, message: Incoming, holdings: Holdings) -> None:
     request = None
     try:
         with turn.savepoint():
             request = messages.decode(REQUEST, message.payload, message.content_type)
             _check_sender(request, address)
             acts = audit.acts(turn, request)
+            if acts:
+                holdings.require(turn, request)
             reply = requests.answer(turn, request)
             if reply.error is not None:
                 why = from_code(reply.error.code, reply.error.message)
@@ -161,6 +171,18 @@ def _reply(turn: Turn, address: Address, message: Incoming, reply: Reply) -> Non
         turn.tell(message.response_topic, reply, **options)
     except OodidaError as error:
         turn.tell(message.response_topic, Reply(error=error_reply(error)), **options)
+
+
+def refusal(address: Address, message: Incoming, error: OodidaError) -> Outgoing | None:
+    """The answer to a request that is not even read; None if nobody can be answered."""
+    to = topics.parse(message.response_topic or "")
+    if to is None or to[:3] != ("analysts", address.name, "replies"):
+        return None
+    payload, content_type = messages.encode(Reply(error=error_reply(error)))
+    return Outgoing(
+        message.response_topic or "", payload, content_type, expiry_s=60,
+        correlation=message.correlation,
+    )  # fmt: skip
 
 
 def _report(

@@ -24,6 +24,11 @@ REFUSED: Final = Counter(
     "Messages that were refused, by the code of the error.",
     ("code",),
 )
+DROPPED: Final = Counter(
+    "oodida_orchestrator_dropped_messages_total",
+    "Messages that were dropped unread, as their sender had sent too many, by channel.",
+    ("channel",),
+)
 CHANGES: Final = Counter(
     "oodida_orchestrator_state_changes_total",
     "Changes of state that were decided, of assignments, tasks and deployments, by the new state.",
@@ -66,6 +71,6 @@ OUTBOX: Final = Gauge(
     "Messages that wait to be published, by the store: the same from every orchestrator.",
 )
 INSTRUMENTS: Final[tuple[Instrument, ...]] = (
-    MESSAGES, REPORTS, REQUESTS, REFUSED, CHANGES, PUBLISHED, TURN_SECONDS, TURN_MESSAGES,
+    MESSAGES, REPORTS, REQUESTS, REFUSED, DROPPED, CHANGES, PUBLISHED, TURN_SECONDS, TURN_MESSAGES,
     TASK_SECONDS, CONNECTED, EDGES, OPEN, OUTBOX,
 )  # fmt: skip

@@ -91,6 +91,11 @@ class Outbox:
         if self._waiting or self._fleeting:
             self._filled.set()
 
+    def tell(self, message: Outgoing) -> None:
+        """Send what belongs to no transaction; it may be lost."""
+        self._fleeting.append(message)
+        self._filled.set()
+
     def release(self, session: Session) -> None:
         """Leave to others what is not published, at once."""
         outbox.forget(session, self._sent)

@@ -7,6 +7,7 @@ one before caused goes out.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -14,18 +15,23 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from orchestrator import decision, metrics
+from orchestrator import audit, decision, inbox, metrics
 from orchestrator.aside import Aside
 from orchestrator.audit import Desk
 from orchestrator.authority import EVERYBODY, AuthorityFile
 from orchestrator.decision import POLL_S, Decided
+from orchestrator.holdings import Holdings
+from orchestrator.intake import Dropped, Intake
+from orchestrator.limits import Limits
 from orchestrator.outbox import Due, Outbox
 from orchestrator.presences import RollCall
 from orchestrator.store import Database, problems, retention
 from orchestrator.store.retention import Keep
 from orchestrator.vouching import Vouching
 from protocol import topics
+from protocol.audit import Act
 from protocol.enrolment import keep_renewed
+from protocol.errors import TooManyRequests
 from protocol.link import WIDE, Incoming, Link
 
 log = logging.getLogger(__name__)
@@ -50,6 +56,7 @@ class Service:
         keep: Keep = Keep(),  # noqa: B008
         identity: Path | None = None,
         authority: AuthorityFile | None = None,
+        limits: Limits = Limits(),  # noqa: B008
     ) -> None:
         self._authority, self._identity = authority, identity
         self._keep, self._forget_at = keep, 0.0
@@ -76,6 +83,10 @@ class Service:
         self._outbox = Outbox(name[:64])
         self._aside = Aside()
         self._desk = Desk(name[:64])
+        self._intake, self._holdings = Intake(limits), Holdings(limits)
+        self._came = asyncio.Event()
+        #: What goes into the audit log with the next turn.
+        self._acts: list[Act] = []
 
     async def run(self, ready: asyncio.Event | None = None) -> None:
         """Serve until cancelled. ``ready`` is set when the first connection stands."""
@@ -85,6 +96,7 @@ class Service:
                     ready.set()
                 group.create_task(self._outbox.publish(self._link), name="outbox")
                 group.create_task(keep_renewed(self._identity), name="certificate")
+                group.create_task(self._take_in(), name="intake")
                 await self._serve()
         finally:
             self._aside.close()
@@ -111,8 +123,9 @@ class Service:
         patience = 0.0  # there may be deadlines from before
         while True:
             batch = await self._batch(patience)
+            acts, self._acts = self._acts, []
             began = time.perf_counter()
-            next_deadline = (await self._until_done(batch)).next_deadline
+            next_deadline = (await self._until_done(batch, acts)).next_deadline
             metrics.TURN_SECONDS.observe(time.perf_counter() - began)
             metrics.TURN_MESSAGES.observe(len(batch))
             left = POLL_S if next_deadline is None else next_deadline - time.time()
@@ -135,7 +148,7 @@ class Service:
                 log.exception("what is too old cannot be forgotten")
         self._forget_at = time.monotonic() + (POLL_S if gone else FORGET_S)
 
-    async def _until_done(self, batch: list[Incoming]) -> Decided:
+    async def _until_done(self, batch: list[Incoming], acts: list[Act]) -> Decided:
         """Decide a batch however long the store is away; its messages wait for that."""
         pause = PAUSE_S[0]
         while True:
@@ -144,6 +157,7 @@ class Service:
             decide = partial(
                 decision.decide, self._database, batch, due, roll,
                 desk=self._desk, vouching=self._vouching, authority=authority,
+                holdings=self._holdings, acts=acts,
             )  # fmt: skip
             try:
                 return await self._aside.run(decide, partial(self._settle, batch, due, roll))
@@ -156,14 +170,37 @@ class Service:
             pause = min(2 * pause, PAUSE_S[1])
 
     async def _batch(self, patience: float | None) -> list[Incoming]:
-        try:
-            async with asyncio.timeout(patience):
-                batch = [await self._link.receive()]
-        except TimeoutError:
-            return []
-        while len(batch) < BATCH and (message := self._link.receive_nowait()) is not None:
-            batch.append(message)
-        return batch
+        if not self._intake:
+            self._came.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await self._came.wait()
+        return self._intake.take(BATCH, time.monotonic())
+
+    async def _take_in(self) -> None:
+        """Take from the broker what comes, also while a turn is decided."""
+        while True:
+            message: Incoming | None = await self._link.receive()
+            while message is not None:
+                dropped = self._intake.put(message, time.monotonic())
+                if dropped is not None:
+                    self._refuse(dropped)
+                message = self._link.receive_nowait()
+            self._came.set()
+
+    def _refuse(self, dropped: Dropped) -> None:
+        error = TooManyRequests(
+            "more messages come from you than one sender may send; go on in "
+            f"{dropped.wait_s:.0f} s, and not so fast",
+            retry_after_s=round(dropped.wait_s, 1),
+        )
+        if dropped.first:
+            log.warning("too many messages on %s: dropping some", dropped.message.topic)
+            self._acts.append(audit.flooded(dropped.address, dropped.message, error))
+        if dropped.answer:
+            reply = inbox.refusal(dropped.address, dropped.message, error)
+            if reply is not None:
+                self._outbox.tell(reply)
 
     def _settle(
         self, batch: list[Incoming], due: Due, roll: RollCall | None, done: Decided

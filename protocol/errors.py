@@ -263,6 +263,30 @@ class AssignmentHalted(AssignmentFailed):
     code = "halted"
 
 
+class TooMany(OodidaError):
+    """More is asked for than one sender may have; the sentence says of what."""
+
+    code = "too_many"
+
+
+class TooManyRequests(TooMany):
+    """More requests came at once than one analyst may send; `retry_after_s` says when to go on."""
+
+    code = "too_many_requests"
+
+
+class TooManyAssignments(TooMany):
+    """Too many assignments of this analyst have not ended; wait for one, or cancel one."""
+
+    code = "too_many_assignments"
+
+
+class QuotaExceeded(TooMany):
+    """This analyst has as many bytes in the cloud as one may have."""
+
+    code = "quota_exceeded"
+
+
 class WrongSender(BadRequest):
     """The request's user_id is not the one of its topic: nobody asks in another's name."""
 
