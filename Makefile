@@ -20,9 +20,10 @@ export TESTCONTAINERS_RYUK_DISABLED := true
 # an older commit and the environment follows.
 digest = $(shell cat $(1) | sha256sum | cut -c1-16)
 PACKAGES := $(VENV)/.packages-$(call digest,$(LOCKS)/dev.txt images/venv.sh)
+FUZZING := $(VENV)/.fuzzing-$(call digest,$(LOCKS)/dev.txt $(LOCKS)/fuzz.txt images/venv.sh)
 PROJECT := $(VENV)/.project-$(call digest,pyproject.toml)
 
-.PHONY: help setup demo test chaos gvisor check bench locks clean up down vehicle-up vehicle-down
+.PHONY: help setup demo test chaos fuzz gvisor check bench locks clean up down vehicle-up vehicle-down
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -46,6 +47,9 @@ test: setup check ## setup, check, and every test
 
 chaos: setup ## break a system of 20 vehicles at random points, SEEDS=1 times, and see what was lost
 	@$(BIN)/python -m tests.chaos --seeds $(or $(SEEDS),1)
+
+fuzz: $(PROJECT) $(FUZZING) ## hostile bytes for every parser and part, SECONDS=60 in all; no engine needed
+	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
 
 gvisor: setup ## the attacks on the sandbox once more, under gVisor
 	@$(BIN)/pytest tests/attack --sandbox-runtime=runsc
@@ -86,6 +90,16 @@ clean: ## remove the environment, caches of tools, and this project's images
 $(PACKAGES):
 	@images/venv.sh $(VENV) $(LOCKS)/dev.txt
 	touch $@
+
+# Large, and not there for every machine: without it the fuzzing changes its seeds alone, and says so.
+$(FUZZING): $(PACKAGES)
+	@if $(BIN)/python -m pip -qq --disable-pip-version-check install --no-deps --require-hashes \
+	    --only-binary=:all: --requirement $(LOCKS)/fuzz.txt; then
+	    rm -f $(VENV)/.fuzzing-*
+	    touch $@
+	else
+	    echo "fuzz: atheris cannot be had here; the seeds are changed without it"
+	fi
 
 $(PROJECT): $(PACKAGES)
 	@$(BIN)/python -m pip -qq install --no-deps --no-build-isolation --no-index --editable .

@@ -6,10 +6,12 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import Random
 from types import FrameType
 from typing import Any, Final
 
 from protocol.errors import OodidaError
+from tests.fuzz.mangle import mangle
 
 #: What reading may take beside what grows with the input: calls of functions, and bytes.
 CALLS, BYTES = 60_000, 3_000_000
@@ -28,13 +30,21 @@ class Target:
     """One parser, or one part as a whole.
 
     ``run`` takes a case; ``kin`` are the errors with which it may refuse one. ``seeds`` are cases
-    from which others are made.
+    from which others are made; of a case, ``head`` bytes are a choice and the others a payload.
     """
 
     name: str
     run: Callable[[bytes], None]
     seeds: tuple[bytes, ...] = ()
     kin: tuple[type[Exception], ...] = field(default=(OodidaError,))
+    head: int = 0
+
+    def changed(self, case: bytes, dice: Random) -> bytes:
+        """Another case, made from one."""
+        head = case[: self.head]
+        if head and dice.random() < 0.1:
+            head = dice.randbytes(len(head))
+        return head + mangle(case[self.head :], dice)
 
 
 def held(target: Target, data: bytes) -> None:

@@ -314,9 +314,11 @@ def _seeds(where: Sequence[str], *kinds: str) -> tuple[bytes, ...]:
 PARTS: Final = {
     target.name: target
     for target in (
-        Target("orchestrator", cloud, _seeds(TO_CLOUD, "request", "report", "presence"), ()),
-        Target("vehicle", vehicle, _seeds(TO_VEHICLE, "order", "receipt", "module"), ()),
-        Target("library", analyst, _seeds(TO_ANALYST, "reply", "event"), ()),
+        Target(
+            "orchestrator", cloud, _seeds(TO_CLOUD, "request", "report", "presence"), (), head=2
+        ),
+        Target("vehicle", vehicle, _seeds(TO_VEHICLE, "order", "receipt", "module"), (), head=2),
+        Target("library", analyst, _seeds(TO_ANALYST, "reply", "event"), (), head=2),
         Target("link", link, (HONEST, _CONNACK, b"\xe0\x00", HONEST * 3, b"\x40\x02\x00\x01"), ()),
     )
 }

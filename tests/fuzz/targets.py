@@ -333,7 +333,7 @@ def _others() -> Iterator[Target]:
     tree = typed(b'{"a":[1,{"~t":[{"~f":"nan"},{"~d":["~t",1]}]}]}')
     array = typed(values.encode({"~a": ["<f8", [2, 1], b"0123456789abcdef"]})[0])
     problem = (values.ValueProblem, OodidaError)
-    yield Target("value", _value, (tree, array), problem)
+    yield Target("value", _value, (tree, array), problem, head=1)
     yield Target("value as text", _text_value, (tree[1:], b'{"~b":"AAA="}'), problem)
     outgoing = Outgoing("a/b", b"{}", CBOR, expiry_s=3, response_topic="r/s", correlation=b"c")
     packet = packets.publish(7, outgoing)
@@ -375,7 +375,7 @@ def _others() -> Iterator[Target]:
 
 
 MESSAGES: Final = {
-    name: Target(f"{name} message", partial(_message, kind), _of_kind(name))
+    name: Target(f"{name} message", partial(_message, kind), _of_kind(name), head=1)
     for name, kind in KINDS.items()
 }
 PARSERS: Final = {target.name: target for target in (*MESSAGES.values(), *_others())}

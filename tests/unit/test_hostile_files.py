@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,11 +11,22 @@ import pytest
 
 from edge_runtime.environments.usage import Usage
 from edge_runtime.modules import ModuleStore
+from edge_runtime.policy import file as policy
+from oodida.pki import Pki
+from protocol import identity
 from protocol.environment import LOCK_HEAD, Lock
-from protocol.errors import BadLimits, BadRequest, EnvironmentRefused, OodidaError
+from protocol.errors import (
+    BadLimits,
+    BadPolicy,
+    BadRequest,
+    BadSignature,
+    EnvironmentRefused,
+    OodidaError,
+)
 from protocol.imports import rules
 from protocol.limits import Profiles
 from protocol.module import Side
+from protocol.signing import Signer, Trust
 
 DEEP = b"[" * 100_000
 DIGITS = b"9" * 5000
@@ -55,3 +68,20 @@ def test_a_lock_whose_head_names_other_fields_is_none() -> None:
     head = f"{LOCK_HEAD}\n# packages x\n# base y\n# python 3.13\n"
     with pytest.raises(EnvironmentRefused, match="no lock"):
         Lock.from_text(head)
+
+
+def test_a_policy_with_a_number_without_end_is_refused() -> None:
+    with pytest.raises(BadPolicy):
+        policy.parse("a = " + DIGITS.decode(), Profiles.read())
+
+
+def test_a_certificate_of_a_version_that_there_is_not_vouches_for_nobody(tmp_path: Path) -> None:
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    pki = Pki.init(tmp_path / "pki", ["localhost"], now)
+    folder, _ = pki.enroll(identity.of("analyst", "ada"), now)
+    good = Signer(folder).sign("a", {}, now.timestamp())
+    data = bytearray(base64.b64decode(good.certificate))
+    data[data.index(b"\xa0\x03\x02\x01\x02") + 4] = 3
+    strange = good.model_copy(update={"certificate": base64.b64encode(data).decode()})
+    with pytest.raises(BadSignature, match="version"):
+        Trust.load(folder / "ca.pem").verify(strange, "a", {})
