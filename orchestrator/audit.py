@@ -19,9 +19,10 @@ from protocol.assignment import Select
 from protocol.audit import Act, text
 from protocol.environment import EnvironmentSpec
 from protocol.errors import OodidaError
-from protocol.lifecycle import ASSIGNMENT, AssignmentState, terminal
+from protocol.lifecycle import ASSIGNMENT, AssignmentState, DeploymentState, terminal
 from protocol.link import Incoming
 from protocol.messages import (
+    Approve,
     Cancel,
     Deploy,
     DeploymentStatus,
@@ -36,6 +37,7 @@ from protocol.messages import (
     ListVehicles,
     ModuleReport,
     Prove,
+    Reject,
     Request,
     Submit,
     Upload,
@@ -77,6 +79,9 @@ def acts(turn: Turn, request: Request) -> bool:
             return row is None or not terminal(ASSIGNMENT, AssignmentState(row.state))
         case Upload():
             return request.offset == 0
+        case Approve() | Reject():
+            deployment = deployment_queries.deployment(turn.session, request.deployment)
+            return deployment is None or deployment.state == DeploymentState.AWAITING_APPROVAL
         case _:
             return not isinstance(request, READING)
 

@@ -249,6 +249,8 @@ def _decide(turn: Turn, row: DeploymentRow, verdict: Verdict) -> None:
         turn.session, row, DeploymentState.AWAITING_APPROVAL, now=turn.now, cause=held
     )
     audit.held(turn, row)
+    for older in deployment_queries.awaiting_before(turn.session, row):
+        refuse(turn, older, "superseded", "a later deployment of this module waits for approval")
     turn.event(row.user_id, row.id, events.of_deployment(turn, row))
 
 
@@ -281,6 +283,6 @@ def ship(turn: Turn, row: DeploymentRow, cause: str) -> None:
     module = _module(deploy, row.generation, row.digest, environment)
     shipped.ship(turn, row, module, deploy)
     audit.decided(turn, row)
-    turn.event(row.user_id, row.id, events.of_deployment(turn, row))
     for older in deployment_queries.awaiting_before(turn.session, row):
         refuse(turn, older, "superseded", _OVERTAKEN)
+    turn.event(row.user_id, row.id, events.of_deployment(turn, row))

@@ -73,10 +73,10 @@ _VIEWER: Final = frozenset(
 )  # fmt: skip
 _ANALYST: Final = _VIEWER | {
     Action.DEPLOY_ONBOARD, Action.DEPLOY_OFFBOARD, Action.UPLOAD, Action.SUBMIT, Action.RESUME,
-    Action.CANCEL,
+    Action.CANCEL, Action.REVIEWS,
 }  # fmt: skip
 _OPERATOR: Final = _ANALYST | {
-    Action.OTHERS, Action.AUDIT, Action.REVIEWS, Action.APPROVE, Action.REJECT,
+    Action.OTHERS, Action.AUDIT, Action.APPROVE, Action.REJECT,
 }  # fmt: skip
 
 #: The table. What is not in it may not be done.

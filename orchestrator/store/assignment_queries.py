@@ -238,6 +238,14 @@ def moved_at(session: Session, subject: str, state: str) -> float:
     return session.scalar(found) or 0.0
 
 
+def cause_of(session: Session, subject: str, state: str) -> str | None:
+    """Why something last came to a state; None if that is not known any more."""
+    found = select(TransitionRow.cause).where(
+        TransitionRow.subject == subject, TransitionRow.new == state
+    )
+    return session.scalars(found.order_by(TransitionRow.number.desc()).limit(1)).first()
+
+
 def current_digest(session: Session, user: str, name: str) -> str | None:
     """The digest of the newest generation of an on-board module."""
     return session.scalars(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import (
     Field,
@@ -115,7 +115,7 @@ class Review(Frozen):
     """A deployment that waits for a second person.
 
     ``before`` is the source of the generation that is current, "" if there is none; both sources
-    are "" where many are listed.
+    are "" where many are listed. Of that generation are environment and limits, too.
     """
 
     deployment: Name
@@ -129,7 +129,10 @@ class Review(Frozen):
     privileges: tuple[str, ...] = ()
     vehicles: Select | None = None
     since: str
+    returns: dict[str, Any] | None = None
     generation: int = 0
+    environment_before: str = ""
+    limits_before: LimitsAsked | None = None
     source: str = ""
     before: str = ""
 

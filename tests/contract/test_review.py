@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.authority import Authority
 from orchestrator.store import Database
 from protocol.lifecycle import DeploymentState
 from protocol.messages import Approve, DeploymentStatus, ListAudit, ListReviews, Reject, Review
@@ -93,8 +94,11 @@ def test_nobody_approves_or_rejects_what_he_has_deployed_whatever_his_role(
 def test_an_analyst_reviews_nothing(world: World) -> None:
     world.shipped("ada")
     (review,) = waiting(world)
+    assert waiting(world, "eve") == []
+    assert [r.deployment for r in waiting(world, "ada")] == [review.deployment]
+    one = ListReviews(user_id="eve", deployment=review.deployment)
+    assert world.ask(one).reviews == []
     for asked in (
-        ListReviews(user_id="eve"),
         approve("eve", review),
         Reject(user_id="eve", deployment=review.deployment),
     ):
@@ -120,12 +124,54 @@ def test_rejected_is_told_with_its_reason_and_ends_it(world: World) -> None:
 
 def test_a_later_one_supersedes_those_before_it_and_no_other(world: World) -> None:
     first, second = world.shipped("ada", "1"), world.shipped("ada", "2")
-    assert [r.deployment for r in waiting(world)] == [first.id, second.id]
-    world.ask(approve("bob", waiting(world)[1]))
-    assert [state(world, "ada", d.id) for d in (first, second)] == [REFUSED, SHIPPED]
+    # What its author has replaced need not be looked at.
+    assert [r.deployment for r in waiting(world)] == [second.id]
+    assert state(world, "ada", first.id) is REFUSED
+    world.ask(approve("bob", waiting(world)[0]))
+    assert state(world, "ada", second.id) is SHIPPED
     third, fourth = world.shipped("ada", "3"), world.shipped("ada", "4", name="other")
     world.ask(approve("bob", waiting(world)[0]))
     assert [state(world, "ada", d.id) for d in (third, fourth)] == [SHIPPED, HELD]
+
+
+def test_a_word_that_is_sent_again_because_its_answer_was_lost_is_answered_the_same(
+    world: World,
+) -> None:
+    world.shipped("ada")
+    (review,) = waiting(world)
+    told = [world.ask(approve("bob", review)).deployment for _ in range(2)]
+    assert told[0] is not None
+    assert told[0] == told[1]
+    second = world.shipped("ada", "2")
+    rejected = Reject(user_id="bob", deployment=second.id, reason="no")
+    again = [world.ask(rejected).deployment for _ in range(2)]
+    assert again[0] is not None
+    assert again[0] == again[1]
+    lines = world.ask(ListAudit(user_id="root")).audit or []
+    assert sum('"approve"' in line for line in lines) == 1
+    assert world.refused(approve("root", review))[0] == "not_awaiting"
+
+
+def test_what_its_analyst_may_do_is_asked_again_when_it_is_approved(world: World) -> None:
+    held = world.shipped("ada")
+    (review,) = waiting(world)
+    demoted = REVIEWED.replace('ada = {role = "analyst"}', 'ada = {role = "viewer"}')
+    world.authority = Authority.parse(demoted)
+    code, said = world.refused(approve("bob", review))
+    assert (code, "ada has the role viewer" in said) == ("forbidden", True)
+    world.authority = Authority.parse(REVIEWED)
+    assert state(world, "ada", held.id) is HELD
+
+
+def test_what_is_asked_for_beside_the_source_is_shown_with_what_it_was(world: World) -> None:
+    world.shipped("ada")
+    world.ask(approve("bob", waiting(world)[0]))
+    second = world.shipped("ada", limits={"profile": "large"}, returns={"type": "number"})
+    (whole,) = world.ask(ListReviews(user_id="bob", deployment=second.id)).reviews or []
+    assert whole.source == whole.before
+    assert whole.limits_before is not None
+    assert (whole.limits_before.profile, whole.limits.profile) == ("default", "large")
+    assert (whole.environment_before, whole.returns) == ("minimal", {"type": "number"})
 
 
 def test_what_nobody_approves_is_refused_in_time(world: World) -> None:

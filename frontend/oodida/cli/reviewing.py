@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from oodida.cli import show
 from oodida.cli.options import Json, Url, User
 from oodida.fleet import connect
 from protocol.errors import BadRequest
+from protocol.limits import LimitsAsked
 from protocol.messages import Review
 
 Id = Annotated[str, typer.Argument(help="The deployment, as `oodida review` lists it.")]
@@ -85,12 +87,17 @@ def difference(found: Review) -> list[str]:
 
 
 def _show(found: Review) -> None:
-    limits = ", ".join(f"{name}={most:g}" for name, most in found.limits.lower.items())
+    environment, limits = found.environment, _limits(found.limits)
+    if found.limits_before is not None and _limits(found.limits_before) != limits:
+        limits = f"{limits}, before: {_limits(found.limits_before)}"
+    if found.environment_before not in ("", environment):
+        environment = f"{environment}, before: {found.environment_before}"
     facts = [
         ["module", f"{found.name} of {found.user_id}, to {_to(found)}"],
         ["digest", found.digest],
-        ["environment", found.environment],
-        ["limits", f"{found.limits.profile} {limits}".strip()],
+        ["environment", environment],
+        ["limits", limits],
+        *([["returns", json.dumps(found.returns)]] if found.returns is not None else []),
         ["asks for", f"{found.score} of 8"],
         *[["", reason] for reason in found.privileges],
     ]
@@ -99,6 +106,11 @@ def _show(found: Review) -> None:
     for line in lines:
         style = {"+": "green", "-": "red"}.get(line[:1], "")
         show.out.print(show.text(line, longest=400), style=style, soft_wrap=True)
+
+
+def _limits(asked: LimitsAsked) -> str:
+    lower = ", ".join(f"{name}={most:g}" for name, most in asked.lower.items())
+    return f"{asked.profile} {lower}".strip()
 
 
 def _to(found: Review) -> str:
