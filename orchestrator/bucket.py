@@ -20,8 +20,11 @@ class Bucket(NamedTuple):
 
     def now(self, rate: Rate, now: float) -> Bucket:
         """What is left now. A clock that was set back gives nothing and takes nothing."""
-        gained = max(0.0, now - self.at) * rate.per_s
-        return Bucket(min(rate.burst, self.left + gained), max(self.at, now))
+        passed = now - self.at
+        if passed <= 0:
+            return self
+        left = self.left + passed * rate.per_s
+        return Bucket(min(rate.burst, left), now)
 
     def without(self, cost: float) -> Bucket | None:
         """What is left after this; None if there is not so much."""

@@ -103,11 +103,13 @@ class Intake:
             return None
         sender.messages = sender.messages.now(sender.rate, now)
         left = sender.messages.without(1)
+        if left is None:  # in a flood, mostly: nothing more is looked at
+            return self._drop(sender, message, now)
         size = len(message.payload)
         sender.traffic = sender.traffic.now(TRAFFIC, now)
         room = sender.traffic.without(size)
         full = len(sender.waiting) >= sender.rate.burst or sender.size + size > WAITING
-        if left is None or room is None or full:
+        if room is None or full:
             return self._drop(sender, message, now)
         sender.messages, sender.traffic = left, room
         self._late.pop(message.topic, None)
