@@ -6,6 +6,7 @@ answers two questions; whatever else is asked is refused, in few bytes.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import http.server
 import json
@@ -27,6 +28,8 @@ from protocol.errors import BadRequest, BadToken, OodidaError
 
 log = logging.getLogger(__name__)
 
+#: Bytes of a request that is too large, which are read and dropped.
+MAX_DRAINED: Final = 4 * MAX_BODY
 #: Answers that are given at once; who comes beyond waits a moment.
 AT_ONCE: Final = 16
 #: How long the keeper's own certificate is valid, in days; it is made anew at each start.
@@ -36,10 +39,11 @@ OWN_DAYS: Final = 90.0
 class Keeper(http.server.ThreadingHTTPServer):
     """Answers for an authority at an address, until it is shut down."""
 
-    daemon_threads = True
+    daemon_threads = False  # whoever closes us waits for them: nothing is left half answered
 
     def __init__(self, pki: Pki, address: tuple[str, int], hosts: Sequence[str]) -> None:
         self.pki = pki
+        self._open: set[socket.socket] = set()
         self._room = threading.BoundedSemaphore(AT_ONCE)
         self._context = _context(pki, hosts)
         super().__init__(address, _Answer)
@@ -55,14 +59,23 @@ class Keeper(http.server.ThreadingHTTPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer one, if its handshake comes to something."""
-        with self._room:
-            try:
+        self._open.add(request)
+        try:
+            with self._room:
                 request.do_handshake()
-            except OSError as problem:
-                log.info("a connection from %s came to nothing: %s", client_address[0], problem)
-                self.shutdown_request(request)
-                return
-            super().process_request_thread(request, client_address)
+                super().process_request_thread(request, client_address)
+        except (OSError, ValueError) as problem:
+            log.info("a connection from %s came to nothing: %s", client_address[0], problem)
+            self.shutdown_request(request)
+        finally:
+            self._open.discard(request)
+
+    def server_close(self) -> None:
+        """Let go of the port, and of who is connected and says nothing."""
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        super().server_close()
 
 
 class _Answer(http.server.BaseHTTPRequestHandler):
@@ -87,6 +100,8 @@ class _Answer(http.server.BaseHTTPRequestHandler):
 
     def _body(self) -> dict[str, Any]:
         size = self.headers.get("Content-Length", "")
+        if size.isdigit() and MAX_BODY < int(size) <= MAX_DRAINED:
+            self.rfile.read(int(size))  # else its sender would not hear why
         if self.path != "/certificate" or not size.isdigit() or not 0 < int(size) <= MAX_BODY:
             raise BadRequest(f"a request has 1 to {MAX_BODY} bytes, and goes to /certificate")
         try:
