@@ -58,6 +58,7 @@ check: $(PROJECT) ## lint, format and strict types over everything (no engine ne
 	@$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/python -m images.advisories
 
 bench: setup ## each figure that the README quotes, as JSON
 	@for bench in bench/[a-z]*.py; do
