@@ -93,7 +93,7 @@ def test_tls_needs_an_identity_and_an_identity_tls(secure: Secure) -> None:
     folder = secure.enroll("vehicle:car-1")
     with pytest.raises(errors.BadIdentity, match="--identity or OODIDA_IDENTITY"):
         Link(secure.url, "vehicle:car-1")
-    with pytest.raises(errors.NotEncrypted, match="write mqtts://broker.example"):
+    with pytest.raises(errors.NotEncrypted, match="write mqtts://"):
         Link("mqtt://broker.example:1883", "vehicle:car-1", identity=folder)
     Link("mqtt://127.0.0.1:1883", "vehicle:car-1", identity=folder)  # nobody is between
 
