@@ -7,8 +7,9 @@ from typing import Final
 
 from edge_runtime.simulate.plan import Plan
 from protocol import messages, topics
-from protocol.errors import BadRequest, LinkError, NameInUse
+from protocol.errors import BadIdentity, BadRequest, LinkError, NameInUse
 from protocol.link import WIDE, Link, Outgoing
+from protocol.link.address import parse_url
 from protocol.messages import PRESENCE, new_id
 
 #: How many an error names.
@@ -18,7 +19,15 @@ PATIENCE_S: Final = 60.0
 
 
 async def refuse_taken(plan: Plan) -> None:
-    """Raise NameInUse if vehicles of a plan are online, LinkError if there is no broker."""
+    """Raise NameInUse if vehicles of a plan are online, LinkError if there is no broker.
+
+    Raises BadIdentity for a broker with TLS: simulated vehicles have no certificates.
+    """
+    if parse_url(plan.url).tls:
+        raise BadIdentity(
+            f"{plan.url} asks each vehicle for a certificate, and simulated ones have none: give "
+            "--url of a broker on this machine without, as `oodida up` starts one"
+        )
     names = {plan.name(number) for number in plan.numbers}
     try:
         async with asyncio.timeout(PATIENCE_S):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from edge_runtime.simulate import descriptors
 from edge_runtime.simulate.__main__ import main
 from edge_runtime.simulate.plan import Plan, processes_for
-from protocol.errors import SetupError
+from edge_runtime.simulate.taken import refuse_taken
+from protocol.errors import BadIdentity, SetupError
 
 
 def plan(count: int, first: int = 1) -> Plan:
@@ -70,3 +72,9 @@ def test_names_that_cannot_be_are_refused(
 ) -> None:
     assert main(["--vehicles", "3", "--url", "mqtt://127.0.0.1:9", *words]) == 1
     assert "makes no names" in capsys.readouterr().err
+
+
+def test_a_broker_that_asks_for_certificates_is_told_before_anything_starts() -> None:
+    plan = Plan(url="mqtts://broker.example:8883", folder=Path("none"), count=2)
+    with pytest.raises(BadIdentity, match="simulated ones have none"):
+        asyncio.run(refuse_taken(plan))
