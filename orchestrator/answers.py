@@ -10,7 +10,7 @@ from orchestrator import audit, metrics
 from orchestrator.store import changes, lease_queries, queries
 from orchestrator.store.lease_queries import LEASE_S
 from orchestrator.store.tables import TaskRow
-from orchestrator.turn import Turn, dump
+from orchestrator.turn import Turn, dump, load
 from protocol import topics
 from protocol.errors import BadSignature
 from protocol.lifecycle import OPEN, TASK, TaskState
@@ -98,14 +98,23 @@ def _vouched_for(
     if turn.vouching is None:
         return True
     role: topics.Role = "vehicles" if task.side == Side.ONBOARD else "workers"
+    inputs = _inputs(turn, task) if task.side == Side.OFFBOARD else None
+    value = tree["outcome"].get("value")
     try:
-        turn.vouching.check_result(role, edge, task, report, tree["outcome"].get("value"))
+        turn.vouching.check_result(role, edge, task, report, value, inputs)
     except BadSignature as problem:
         log.warning("a result of task %s is not taken: %s", task.id, problem)
         metrics.REFUSED.add(problem.code)
         audit.result_refused(turn, Side(task.side), edge, task.id, problem)
         return False
     return True
+
+
+def _inputs(turn: Turn, task: queries.Brief) -> str | None:
+    """The hash of what a worker was to combine, as it was noted when it was asked."""
+    row = queries.task(turn.session, task.id, task.attempt)
+    noted = load(row.account).get("inputs") if row is not None and row.account else None
+    return noted if isinstance(noted, str) else None
 
 
 def underway(turn: Turn, side: Side, edge: str, report: StateReport) -> None:

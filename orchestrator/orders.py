@@ -8,13 +8,14 @@ from collections.abc import Collection, Sequence
 from orchestrator import ledger, quota
 from orchestrator.store import changes, deployment_queries, lease_queries, queries
 from orchestrator.store.tables import AssignmentRow, ModuleRow, TaskRow
-from orchestrator.turn import Turn, load
+from orchestrator.turn import Turn, dump, load
 from protocol import topics, values
 from protocol.assignment import CUSTOM, Assignment
 from protocol.errors import ValueTooLarge
 from protocol.lifecycle import AssignmentState, TaskState
 from protocol.messages import MAX_RESULTS, OffboardOrder, OnboardOrder, new_id
 from protocol.module import Side
+from protocol.result_receipt import of_inputs
 
 
 def spec_of(row: AssignmentRow) -> Assignment:
@@ -164,7 +165,10 @@ def to_worker(
         raise ValueTooLarge(problem + "combined. Return less from each vehicle.")
     left = max(0.0, (row.deadline_at or turn.now) - turn.now)
     lease = turn.now + lease_queries.asked_s(left)
+    results = [load(blob).get("value") for blob in blobs]
     asked = {**task, "lease_until": lease}
+    if turn.vouching is not None:  # its receipt has to be of these
+        asked["account"] = dump({"inputs": of_inputs(results)})
     changes.add_tasks(turn.session, [asked], now=turn.now, cause="a worker is asked")
     quota.spend(turn, row.user_id, int(spec.offboard.method == CUSTOM))
     order = OffboardOrder(
@@ -182,7 +186,7 @@ def to_worker(
         previous=_previous(turn, row),
         timeout_s=left,
         # A value that is None is stored as none at all: fields at their default are not written.
-        results=[load(blob).get("value") for blob in blobs],
+        results=results,
     )
     if queries.online(turn.session, "workers"):  # else it is ordered when one comes
         turn.order(topics.offboard_orders(), order, left)

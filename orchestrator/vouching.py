@@ -44,11 +44,18 @@ class Vouching:
             )
 
     def check_result(
-        self, role: topics.Role, edge: str, brief: Brief, report: TaskReport, value: Tree
+        self,
+        role: topics.Role,
+        edge: str,
+        brief: Brief,
+        report: TaskReport,
+        value: Tree,
+        inputs: str | None = None,
     ) -> None:
         """Raises BadSignature unless who made a result vouches for it, and for this very one.
 
-        ``value`` is the tree of its value.
+        ``value`` is the tree of its value. ``inputs`` is the hash of what a worker was to combine,
+        None where that is not known: of a vehicle's.
         """
         receipt = report.receipt
         if receipt is None:
@@ -65,6 +72,8 @@ class Vouching:
         )  # fmt: skip
         if said != came:
             raise BadSignature(f"the receipt of {edge} is of another result")
+        if inputs is not None and receipt.inputs != inputs:
+            raise BadSignature(f"{edge} has combined other values than it was sent")
 
     def endorsed(
         self, module: Module, to: str, *, deployment: str, asked: str, analyst: Signature,

@@ -13,14 +13,18 @@ from hypothesis import strategies as st
 
 from edge_runtime.vouched import Vouched
 from oodida.pki import Pki
+from orchestrator.store.queries import Brief
 from orchestrator.vouching import CLOCKS_DIFFER_S, Vouching
 from protocol import endorsement, identity
 from protocol.endorsement import OFFBOARD, TRIAL, Endorsement
 from protocol.errors import BadIdentity, BadSignature, NotSigned
+from protocol.lifecycle import TaskState
 from protocol.limits import LimitsAsked
-from protocol.messages import Deploy, ModuleMessage
+from protocol.messages import Deploy, ModuleMessage, TaskReport
 from protocol.module import Module, Side, digest_of
-from protocol.signing import Signature, Signer, Trust, canonical
+from protocol.outcome import Kind, Outcome
+from protocol.result_receipt import CodeRun, of_inputs, signed
+from protocol.signing import Signature, Signer, Trust, canonical, fingerprint
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 AT = NOW.timestamp()
@@ -239,3 +243,41 @@ def test_what_cannot_sign_is_told(world: World, tmp_path: Path) -> None:
         Vouching.load(world.pki.folder / "identities" / "analyst" / "ada")
     with pytest.raises(BadIdentity, match="holds no authority"):
         Trust.load(tmp_path / "ca.pem")
+
+
+def test_a_result_is_taken_with_the_receipt_of_who_made_it_and_of_this_very_one(
+    world: World,
+) -> None:
+    worker = Signer(world.pki.enroll(identity.of("worker", "w-1"), NOW)[0])
+    brief = Brief("t-1", 1, "a-1", 2, "offboard", "", "queued", answered=False)
+    inputs = of_inputs([1.5, 2.5])
+
+    def report(signer: Signer = worker, **changes: Any) -> TaskReport:
+        words: dict[str, Any] = {
+            "assignment": "a-1", "iteration": 2, "task": "t-1", "attempt": 1,
+            "code": CodeRun(method="mean", user_id="ada", digest="d" * 64),
+            "params": fingerprint({}), "previous": fingerprint(None), "inputs": inputs,
+            "outcome": Kind.VALUE, "value": fingerprint(2.0), "seconds": 0.1, "cpu_s": 0.1,
+            "container_starts": 0,
+        }  # fmt: skip
+        return TaskReport(
+            id="r", task="t-1", attempt=1, state=TaskState.SUCCEEDED, digest="d" * 64,
+            outcome=Outcome(kind=Kind.VALUE, value=2.0),
+            receipt=signed(signer, AT, **{**words, **changes}),
+        )  # fmt: skip
+
+    def check(said: TaskReport, value: float = 2.0) -> None:
+        world.vouching.check_result("workers", "w-1", brief, said, value, inputs)
+
+    check(report())
+    with pytest.raises(BadSignature, match="combined other values"):
+        check(report(inputs=of_inputs([1.5, 9.0])))
+    with pytest.raises(BadSignature, match="of another result"):
+        check(report(), 3.0)
+    for change in ({"task": "t-2"}, {"attempt": 2}, {"assignment": "a-2"}, {"iteration": 3}):
+        with pytest.raises(BadSignature, match="of another result"):
+            check(report(**change))
+    with pytest.raises(BadSignature, match="should be by worker:w-1"):
+        check(report(world.analyst))
+    with pytest.raises(NotSigned):
+        check(report().model_copy(update={"receipt": None}))
