@@ -29,7 +29,7 @@ from edge_runtime.settings import Settings
 from edge_runtime.signals import Source
 from edge_runtime.vouched import Vouched
 from edge_runtime.work import Work
-from protocol import identity, messages, topics
+from protocol import endorsement, identity, messages, topics
 from protocol.endorsement import OFFBOARD
 from protocol.enrolment import keep_renewed
 from protocol.errors import POLICY_CODES, BadRequest, LinkError, NameInUse
@@ -83,7 +83,7 @@ class Agent:
         account = DayAccount(self._journal, self._clock.wall)
         policy = settings.policy
         gate = Gate(lambda: policy.policy, units, account, self._clock.wall)
-        to = settings.name if settings.role == "vehicles" else OFFBOARD
+        to = OFFBOARD if settings.role == "workers" else endorsement.vehicle(settings.name)
         vouched = Vouched.load(settings.identity, to)
         self._installer = Installer(
             self._modules, sandbox, admission, self._reporter, environments, self._work.start,
@@ -202,9 +202,11 @@ class Agent:
         if self._settings.passing:
             # On the same connection: it clears nobody's presence who has the name after us.
             said.append(said[0]._replace(payload=b""))
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(2):
                 await self._link.publish_many(said)
+        except TimeoutError:  # let the broker tell the last will in our place
+            self._link.die()
 
     @property
     def connected(self) -> bool:

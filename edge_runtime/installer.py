@@ -14,7 +14,7 @@ from edge_runtime.policy import Gate
 from edge_runtime.reporter import Reporter
 from edge_runtime.sandbox import AnySandbox
 from edge_runtime.vouched import Vouched
-from protocol.errors import OodidaError, PolicyRefused
+from protocol.errors import BadSignature, OodidaError, PolicyRefused
 from protocol.imports import imported
 from protocol.limits import Limits
 from protocol.messages import ModuleReport, Verdict, new_id
@@ -62,6 +62,10 @@ class Installer:
         while True:
             try:
                 await self._admit(module)
+            except BadSignature as problem:
+                # Not kept: whoever made it up could fill the disk, and have tasks refused that
+                # wait for the module of that name.
+                self._report(module, "refused", problem.message)
             except OodidaError as problem:
                 self._refuse(module, problem.message, problem.code)
             except OSError as problem:  # a full disk is no fault of the module
@@ -81,7 +85,7 @@ class Installer:
             return
 
     async def _admit(self, module: Module) -> None:
-        self._vouched.check(module, self._modules.get(module.user_id, module.name))
+        self._vouched.check_arrival(module, self._modules.get(module.user_id, module.name))
         # In a thread: a hostile source of the largest size takes long to look through.
         admitted = await asyncio.to_thread(self._admission.admit, module)
         if isinstance(admitted, Verdict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,15 +34,27 @@ class Vouched:
         """With the authority of an identity's folder, None for none. Raises BadIdentity."""
         return cls(None if identity is None else Trust.load(identity / "ca.pem"), to)
 
-    def check(self, module: Module, newest: Module | None = None) -> None:
-        """Raises BadSignature if a module may not be stored or run; `newest` is what is here."""
+    def check(self, module: Module) -> None:
+        """Raises BadSignature if a module may not be run."""
+        if self._trust is not None:
+            with _told(module):
+                endorsement.check(self._trust, module, self._to)
+
+    def check_arrival(
+        self, module: Module, newest: Module | None = None, now: float | None = None
+    ) -> None:
+        """Raises BadSignature if a module may not be stored; `newest` is what is here.
+
+        ``now`` is in seconds since 1970, by default the machine's.
+        """
         if self._trust is None:
             return
         with _told(module):
-            self._check(self._trust, module, newest)
+            endorsement.check(self._trust, module, self._to, time.time() if now is None else now)
+            self._compare(module, newest)
 
-    def _check(self, trust: Trust, module: Module, newest: Module | None) -> None:
-        endorsement.check(trust, module, self._to)
+    @staticmethod
+    def _compare(module: Module, newest: Module | None) -> None:
         if newest is None or newest.generation != module.generation:
             return  # an older one is never taken, signed or not
         if newest.digest != module.digest:

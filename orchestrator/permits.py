@@ -41,6 +41,16 @@ def permitted(turn: Turn, request: Request) -> Request:
     return request
 
 
+def still_permitted(turn: Turn, user: str, asked: Assignment) -> None:
+    """Raises Forbidden if an assignment that was begun may not go on as it is."""
+    grant = turn.authority.grant(user)
+    if _assignment(turn, user, grant, asked) != asked:
+        raise Forbidden(
+            f"{user} may use fewer vehicles than when it was submitted: submit it again; {WHO}",
+            user=user,
+        )
+
+
 def _deploy(turn: Turn, grant: Grant, deploy: Deploy) -> Deploy:
     user, asked = deploy.user_id, deploy.environment
     _environment(user, grant, OWN if isinstance(asked, EnvironmentSpec) else asked)

@@ -14,6 +14,7 @@ from orchestrator import (
     submission,
     wheels,
 )
+from orchestrator.orders import spec_of
 from orchestrator.store import deployment_queries, queries
 from orchestrator.store.tables import AssignmentRow
 from orchestrator.turn import Turn
@@ -71,7 +72,9 @@ def answer(turn: Turn, asked: Request) -> Reply:
             endings.cancel(turn, _own(turn, request), by=user)
             return Reply()
         case Resume():
-            assignments.resume(turn, _own(turn, request))
+            row = _own(turn, request)
+            permits.still_permitted(turn, row.user_id, spec_of(row))
+            assignments.resume(turn, row)
             return Reply()
         case Approve():
             return Reply(deployment=reviews.approve(turn, request))

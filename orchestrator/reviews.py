@@ -48,7 +48,13 @@ def approve(turn: Turn, request: Approve) -> DeploymentEvent:
         return events.of_deployment(turn, done)  # asked twice, shipped once
     row = _waiting(turn, request.deployment)
     _four_eyes(row, request.user_id)
-    permits.permitted(turn, Deploy.model_validate(load(row.request)))
+    deploy = Deploy.model_validate(load(row.request))
+    if permits.permitted(turn, deploy) != deploy:
+        raise Forbidden(
+            f"{row.user_id} may use fewer vehicles than when it was deployed: it has to be "
+            "deployed again",
+            user=row.user_id,
+        )
     if request.digest != row.digest:
         raise NotAwaiting(
             f"the deployment {row.id} has the digest {row.digest}, and not {request.digest}: look "

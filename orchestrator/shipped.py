@@ -10,7 +10,7 @@ from orchestrator.seen import Seen
 from orchestrator.store import deployment_queries, queries
 from orchestrator.store.tables import DeploymentRow, EdgeRow, ModuleRow, ModuleStateRow
 from orchestrator.turn import Turn, dump, load
-from protocol import topics
+from protocol import endorsement, topics
 from protocol.assignment import Select
 from protocol.endorsement import OFFBOARD
 from protocol.messages import NO_SANDBOX, Deploy, ModuleMessage, ModuleReport
@@ -59,7 +59,7 @@ def ship(turn: Turn, row: DeploymentRow, module: Module, deploy: Deploy) -> None
             _remember(turn, row.id, vehicle, state)
             if one is not None and one.sandbox:
                 topic = topics.modules(vehicle, module.user_id, module.name)
-                turn.send(topic, message(turn, stored, vehicle), retain=True)
+                turn.send(topic, message(turn, stored, endorsement.vehicle(vehicle)), retain=True)
     turn.session.flush()
     for id_ in sorted(row.id for row in queries.collecting(turn.session, user=module.user_id)):
         guarded(turn, id_, assignments.code_changed)
@@ -121,7 +121,10 @@ def edge_up(turn: Turn, row: EdgeRow) -> None:
         if side is Side.ONBOARD:
             if not _is_for(module, row, drawn=state is not None):
                 continue
-            to, topic = row.name, topics.modules(row.name, module.user_id, module.name)
+            to, topic = (
+                endorsement.vehicle(row.name),
+                topics.modules(row.name, module.user_id, module.name),
+            )
         else:
             to, topic = OFFBOARD, topics.offboard_modules(module.user_id, module.name)
         if state is None or state.state not in ("ready", "refused"):

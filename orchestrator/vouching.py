@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from orchestrator.store.queries import Brief
 from protocol import endorsement, identity, topics
+from protocol.endorsement import CLOCKS_DIFFER_S
 from protocol.errors import BadIdentity, BadSignature, NotSigned
 from protocol.messages import Deploy, TaskReport
 from protocol.module import Module
 from protocol.signing import Signature, Signer, Trust, fingerprint
 from protocol.values import Tree
-
-#: How far an analyst's clock may be from ours, in seconds; what was signed before is a replay.
-CLOCKS_DIFFER_S: Final = 600.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Vouching:
         return cls(signer, Trust.load(folder / "ca.pem"))
 
     def check(self, deploy: Deploy, now: float) -> None:
-        """Raises BadSignature if its analyst has not signed it, or not just now."""
+        """Raises BadSignature if its analyst has not signed it, or not just now: a replay."""
         signature = deploy.check_signature(self.trust)
         off = signature.at - now
         if abs(off) > CLOCKS_DIFFER_S:

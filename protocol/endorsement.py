@@ -23,7 +23,16 @@ _ANALYST: Final = "module"
 _CLOUD: Final = "module for"
 #: To whom an off-board module goes: every worker. And a module that is tried, by any of them.
 OFFBOARD: Final = "offboard"
+#: Environments that every vehicle has: there is no other image for them.
+_NAMED: Final = ("minimal", "science")
+#: How far clocks may be apart, in seconds.
+CLOCKS_DIFFER_S: Final = 600.0
 TRIAL: Final = "trial"
+
+
+def vehicle(name: str) -> str:
+    """To whom a vehicle's modules go; no vehicle has the name of another receiver."""
+    return f"vehicle:{name}"
 
 
 class Endorsement(Frozen):
@@ -101,8 +110,13 @@ def counter_sign(
     return module.model_copy(update={"endorsement": both})
 
 
-def check(trust: Trust, module: Module, to: str) -> None:
-    """Raises BadSignature unless analyst and cloud vouch for this very module, to this receiver."""
+def check(trust: Trust, module: Module, to: str, now: float | None = None) -> None:
+    """Raises BadSignature unless analyst and cloud vouch for this very module, to this receiver.
+
+    ``now``, in seconds since 1970, is for a module that arrives: the cloud's certificate has to be
+    valid then, so that a key which was stolen long ago signs nothing more. What is here already
+    stays vouched for.
+    """
     both = module.endorsement
     if both is None:
         raise NotSigned(f"the module {module.name} is not signed, and here only signed ones run")
@@ -112,6 +126,12 @@ def check(trust: Trust, module: Module, to: str) -> None:
         deployment=both.deployment, asked=both.asked,
     )  # fmt: skip
     _expect(trust, both.cloud, _CLOUD, _shipping(module, to, both.analyst), "orchestrator")
+    if both.asked in _NAMED and (module.environment, module.image) != (both.asked, None):
+        raise BadSignature(f"the module {module.name} is for {both.asked}, and not for this image")
+    if both.cloud.at < both.analyst.at - CLOCKS_DIFFER_S:
+        raise BadSignature(f"the cloud has signed {module.name} before its analyst did")
+    if now is not None:
+        trust.check_valid(both.cloud, now)
 
 
 def _expect(

@@ -75,14 +75,14 @@ def enrol(text: str, folder: Path) -> Identity:
     Raises BadToken if it is no good (any more), LinkError if the keeper cannot be reached.
     """
     given = parse(text)
-    context = _context(_fetch_authority(given))
-    _obtain(folder, given.at, context, {"token": given.secret}, given.who)
+    authority = _fetch_authority(given)
+    _obtain(folder, given.at, authority, _context(authority), {"token": given.secret}, given.who)
     return credentials.who(folder)
 
 
 def due(folder: Path, now: dt.datetime) -> bool:
     """True if the certificate can be renewed from here, and should be."""
-    if not (folder / KEEPER).is_file():
+    if not (folder / KEEPER).is_file() or not os.access(folder, os.W_OK):
         return False
     begins, ends = _lifetime(folder)
     return now >= ends - (ends - begins) * LEFT
@@ -91,9 +91,10 @@ def due(folder: Path, now: dt.datetime) -> bool:
 def renew(folder: Path) -> Identity:
     """Have the certificate renewed by the one that is there. Raises as `enrol`."""
     who = credentials.who(folder)
-    context = _context((folder / "ca.pem").read_text())
+    authority = (folder / "ca.pem").read_text()
+    context = _context(authority)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    _obtain(folder, (folder / KEEPER).read_text().strip(), context, {}, who)
+    _obtain(folder, (folder / KEEPER).read_text().strip(), authority, context, {}, who)
     return who
 
 
@@ -120,14 +121,21 @@ def _lifetime(folder: Path) -> tuple[dt.datetime, dt.datetime]:
 
 
 def _obtain(
-    folder: Path, at: str, context: ssl.SSLContext, proof: dict[str, str], who: Identity
+    folder: Path,
+    at: str,
+    authority: str,
+    context: ssl.SSLContext,
+    proof: dict[str, str],
+    who: Identity,
 ) -> None:
+    """Have a new key certified. What is believed is the authority that was known before."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     key = Ed25519PrivateKey.generate()
     asked = {**proof, "request": _request(key, who)}
-    told = _ask(at, context, "POST", "/certificate", asked)
+    certificate = str(_ask(at, context, "POST", "/certificate", asked).get("certificate"))
+    _check(certificate, authority, key)
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
     pem = key.private_bytes(
         serialization.Encoding.PEM,
@@ -135,9 +143,24 @@ def _obtain(
         serialization.NoEncryption(),
     )
     _write(folder / KEEPER, at.encode())
-    _write(folder / "ca.pem", str(told["authority"]).encode())
+    _write(folder / "ca.pem", authority.encode())
     _write(folder / "key.pem", pem)
-    _write(folder / "cert.pem", str(told["certificate"]).encode())
+    _write(folder / "cert.pem", certificate.encode())
+
+
+def _check(certificate: str, authority: str, key: Ed25519PrivateKey) -> None:
+    """Raises BadToken unless the authority has certified this very key."""
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        made = x509.load_pem_x509_certificate(certificate.encode())
+        made.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.encode()))
+        same = made.public_key() == key.public_key()
+    except (ValueError, TypeError, InvalidSignature):
+        same = False
+    if not same:
+        raise BadToken("the answer is no certificate of our authority for our key: who answers?")
 
 
 def _request(key: Ed25519PrivateKey, who: Identity) -> str:

@@ -176,6 +176,12 @@ class Trust:
             raise BadSignature(f"it is not what {known.who} has signed") from None
         return known.who
 
+    def check_valid(self, signature: Signature, now: float) -> None:
+        """Raises BadSignature unless the certificate of a signature is valid at a time."""
+        known = self._look_at(signature.certificate)
+        if not known.begins <= now <= known.ends:
+            raise BadSignature(f"the certificate of {known.who} is not valid any more, or not yet")
+
     def _look_at(self, text: str) -> _Known:
         found = self._known.get(text)
         if found is not None:

@@ -129,6 +129,11 @@ class Link:
         if self._connection is not None:
             await self._connection.close()
 
+    def die(self) -> None:
+        """End the connection without a goodbye: the broker tells the last will."""
+        if self._connection is not None:
+            self._connection.abandon()
+
     @property
     def connected(self) -> bool:
         """True while there is a connection."""

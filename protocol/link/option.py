@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from protocol import identity
+from protocol.errors import BadIdentity
 from protocol.link import credentials
 
 
@@ -26,6 +27,12 @@ def identified(url: str, folder: Path | None, role: str, name: str | None) -> Pa
     Raises IdentityError if it is not of this role and name, or cannot be used.
     """
     found = credentials.needed(url, folder)
+    if folder is not None and found is None:
+        # Else signatures would not be checked, and nobody would know.
+        raise BadIdentity(
+            f"there is an identity, {folder}, and {url} has no TLS: write mqtts://, or leave out "
+            "--identity and OODIDA_IDENTITY"
+        )
     if found is not None:
         credentials.require(found, identity.of(role, name or credentials.who(found).name))
     return found

@@ -56,11 +56,10 @@ class Trusted(NamedTuple):
         found = self.folder / f"vehicle-{vehicle}" / "modules" / "onboard" / f"ada@{name}.py"
         return found.read_text() if found.exists() else ""
 
-    def refused(self, vehicle: str, name: str) -> int:
-        """The newest generation that a vehicle has refused."""
-        modules = self.folder / f"vehicle-{vehicle}" / "modules" / "onboard"
-        found = modules / f"ada@{name}.refused"
-        return int(json.loads(found.read_bytes())["generation"]) if found.exists() else 0
+    def refused(self, vehicle: str, name: str) -> set[object]:
+        """The generations that a vehicle has refused, as the audit log has them."""
+        acts = self.fleet.audit(f"vehicle:{vehicle}", "module")
+        return {act.details["generation"] for act in acts if act.subject == name}
 
     def log(self, part: str) -> str:
         """What a part has said."""
@@ -165,7 +164,7 @@ def test_what_a_hostile_broker_sends_is_refused_and_not_stored(trusted: Trusted)
     ]
     for attack in attacks:
         say(trusted, topics.modules("car-1", "ada", "safe"), attack)
-        assert until(lambda a=attack: trusted.refused("car-1", "safe") == a.generation)  # type: ignore[misc]
+        assert until(lambda a=attack: a.generation in trusted.refused("car-1", "safe"))  # type: ignore[misc]
     say(trusted, topics.modules("car-1", "ada", "safe"), others)  # as it is: another vehicle's
     assert until(lambda: "does not fit" in trusted.log("vehicle-car-1"))
     assert "# two" in trusted.stored("car-1", "safe")
@@ -204,7 +203,7 @@ def test_code_that_was_changed_on_the_disk_is_not_run(trusted: Trusted) -> None:
     """The file of a module is taken over at a start: whoever wrote it needs both signatures."""
     trusted.fleet.deploy(SOURCE, name="disk")
     assert until(lambda: trusted.stored("car-1", "disk") != "")
-    vouched = Vouched.load(trusted.enroll("vehicle:car-1"), "car-1")
+    vouched = Vouched.load(trusted.enroll("vehicle:car-1"), "vehicle:car-1")
     good = kept(trusted.folder, "car-1", "disk").module()
     vouched.check(good)
     changed = good.model_copy(update={"source": EVIL, "digest": digest_of(EVIL, "minimal")})

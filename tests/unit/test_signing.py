@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from edge_runtime.vouched import Vouched
 from oodida.pki import Pki
 from orchestrator.store.queries import Brief
-from orchestrator.vouching import CLOCKS_DIFFER_S, Vouching
+from orchestrator.vouching import Vouching
 from protocol import endorsement, identity
-from protocol.endorsement import OFFBOARD, TRIAL, Endorsement
+from protocol.endorsement import CLOCKS_DIFFER_S, OFFBOARD, TRIAL, Endorsement
 from protocol.errors import BadIdentity, BadSignature, NotSigned
 from protocol.lifecycle import TaskState
 from protocol.limits import LimitsAsked
@@ -56,7 +56,7 @@ def deploy(**changes: Any) -> Deploy:
     return Deploy.model_validate({**fields, **changes})
 
 
-def module(world: World, to: str = "car-1", generation: int = 3, **changes: Any) -> Module:
+def module(world: World, to: str = "vehicle:car-1", generation: int = 3, **changes: Any) -> Module:
     """A module as it goes to somebody; `changes` are made to it afterwards."""
     signed = deploy().signed(world.analyst, AT)
     made = Module(
@@ -73,12 +73,12 @@ def module(world: World, to: str = "car-1", generation: int = 3, **changes: Any)
 
 def test_what_both_vouch_for_is_taken_by_whom_it_is_for_and_by_nobody_else(world: World) -> None:
     sent = ModuleMessage.of(module(world)).module()
-    Vouched(world.trust, "car-1").check(sent)
-    for other in ("car-2", OFFBOARD, TRIAL, "car-1/"):
+    Vouched(world.trust, "vehicle:car-1").check(sent)
+    for other in ("vehicle:car-2", OFFBOARD, TRIAL, "car-1"):
         with pytest.raises(BadSignature, match="does not fit"):
             Vouched(world.trust, other).check(sent)
     with pytest.raises(BadSignature):
-        Vouched(world.trust, "car-1").check_trial(sent)
+        Vouched(world.trust, "vehicle:car-1").check_trial(sent)
     Vouched(world.trust).check_trial(module(world, TRIAL))
 
 
@@ -104,7 +104,7 @@ CHANGES: list[dict[str, Any]] = [
 def test_a_changed_field_is_found(world: World, change: dict[str, Any]) -> None:
     changed = module(world).model_copy(update=change)
     with pytest.raises(BadSignature):
-        Vouched(world.trust, "car-1").check(changed)
+        Vouched(world.trust, "vehicle:car-1").check(changed)
 
 
 @pytest.mark.parametrize("part", ["deployment", "asked"])
@@ -113,7 +113,7 @@ def test_a_changed_word_of_the_request_is_found(world: World, part: str) -> None
     assert sent.endorsement is not None
     both = sent.endorsement.model_copy(update={part: "other"})
     with pytest.raises(BadSignature):
-        Vouched(world.trust, "car-1").check(sent.model_copy(update={"endorsement": both}))
+        Vouched(world.trust, "vehicle:car-1").check(sent.model_copy(update={"endorsement": both}))
 
 
 @given(whose=st.sampled_from(["analyst", "cloud"]), data=st.data())
@@ -133,7 +133,7 @@ def test_a_changed_bit_of_a_signature_or_certificate_is_found(
     broken = signature.model_copy(update={part: changed})
     both = sent.endorsement.model_copy(update={whose: broken})
     with pytest.raises(BadSignature):
-        Vouched(world.trust, "car-1").check(sent.model_copy(update={"endorsement": both}))
+        Vouched(world.trust, "vehicle:car-1").check(sent.model_copy(update={"endorsement": both}))
 
 
 def test_signatures_of_the_wrong_people_are_refused(world: World, tmp_path: Path) -> None:
@@ -144,7 +144,9 @@ def test_signatures_of_the_wrong_people_are_refused(world: World, tmp_path: Path
         assert sent.endorsement is not None
         both = Endorsement.model_validate({**sent.endorsement.model_dump(), **changes})
         with pytest.raises(BadSignature, match=match):
-            Vouched(world.trust, "car-1").check(sent.model_copy(update={"endorsement": both}))
+            Vouched(world.trust, "vehicle:car-1").check(
+                sent.model_copy(update={"endorsement": both})
+            )
 
     bob = Signer(world.pki.enroll(identity.of("analyst", "bob"), NOW)[0])
     car = Signer(world.pki.enroll(identity.of("vehicle", "car-9"), NOW)[0])
@@ -155,7 +157,7 @@ def test_signatures_of_the_wrong_people_are_refused(world: World, tmp_path: Path
     refused("analyst:ada", analyst=by_bob.model_dump())
     for stranger in (bob, car, world.analyst):
         forged = endorsement.counter_sign(
-            stranger, sent, "car-1", deployment="d-1", asked="minimal",
+            stranger, sent, "vehicle:car-1", deployment="d-1", asked="minimal",
             analyst=sent.endorsement.analyst, at=AT,
         ).endorsement  # fmt: skip
         assert forged is not None
@@ -163,7 +165,12 @@ def test_signatures_of_the_wrong_people_are_refused(world: World, tmp_path: Path
     elsewhere = Pki.init(tmp_path / "pki", ["localhost"], NOW)
     evil = Vouching.load(elsewhere.enroll(identity.of("orchestrator", "o-1"), NOW)[0])
     forged = evil.endorsed(
-        sent, "car-1", deployment="d-1", asked="minimal", analyst=sent.endorsement.analyst, now=AT
+        sent,
+        "vehicle:car-1",
+        deployment="d-1",
+        asked="minimal",
+        analyst=sent.endorsement.analyst,
+        now=AT,
     ).endorsement
     assert forged is not None
     refused("another authority", cloud=forged.cloud.model_dump())
@@ -172,19 +179,20 @@ def test_signatures_of_the_wrong_people_are_refused(world: World, tmp_path: Path
 def test_unsigned_code_is_refused_where_there_is_an_authority(world: World) -> None:
     bare = module(world, endorsement=None)
     with pytest.raises(NotSigned):
-        Vouched(world.trust, "car-1").check(bare)
+        Vouched(world.trust, "vehicle:car-1").check(bare)
     with pytest.raises(NotSigned, match="OODIDA_IDENTITY"):
         world.vouching.check(deploy(), AT)
-    Vouched(None, "car-1").check(bare)
+    Vouched(None, "vehicle:car-1").check(bare)
 
 
 def test_one_generation_is_one_module(world: World) -> None:
     here = module(world)
-    Vouched(world.trust, "car-1").check(here, here)
-    Vouched(world.trust, "car-1").check(here, module(world, generation=2))
+    vouched = Vouched(world.trust, "vehicle:car-1")
+    vouched.check_arrival(here, here, AT)
+    vouched.check_arrival(here, module(world, generation=2), AT)
     other = here.model_copy(update={"digest": "1" * 64})
     with pytest.raises(BadSignature, match="is another module"):
-        Vouched(world.trust, "car-1").check(here, other)
+        vouched.check_arrival(here, other, AT)
 
 
 def test_a_request_holds_for_as_long_as_clocks_differ(world: World) -> None:
@@ -281,3 +289,42 @@ def test_a_result_is_taken_with_the_receipt_of_who_made_it_and_of_this_very_one(
         check(report(world.analyst))
     with pytest.raises(NotSigned):
         check(report().model_copy(update={"receipt": None}))
+
+
+def test_what_arrives_is_vouched_for_now_and_what_is_here_stays_so(world: World) -> None:
+    late = AT + 40 * 86_400
+    vouched = Vouched(world.trust, "vehicle:car-1")
+    vouched.check(module(world))
+    with pytest.raises(BadSignature, match="not valid any more"):
+        vouched.check_arrival(module(world), None, late)
+
+
+def test_a_named_environment_has_one_image_and_the_cloud_signs_after_the_analyst(
+    world: World,
+) -> None:
+    signed = deploy().signed(world.analyst, AT)
+    assert signed.signature is not None
+    bare = module(world, endorsement=None)
+    image = "elsewhere.example:443/x@sha256:" + "f" * 64
+    for changes, at, said in (
+        ({"image": image}, AT, "not for this image"),
+        ({"environment": "a" * 64, "digest": digest_of(SOURCE, "a" * 64)}, AT, "not for this"),
+        ({}, AT - CLOCKS_DIFFER_S - 1, "before its analyst did"),
+    ):
+        both = world.vouching.endorsed(
+            bare.model_copy(update=changes), "vehicle:car-1", deployment="d-1", asked="minimal",
+            analyst=signed.signature, now=at,
+        )  # fmt: skip
+        with pytest.raises(BadSignature, match=said):
+            Vouched(world.trust, "vehicle:car-1").check(both)
+
+
+def test_a_later_revocation_changes_nothing_of_those_before(world: World) -> None:
+    names = [identity.of("analyst", name) for name in ("first", "second")]
+    first, _ = (Signer(world.pki.enroll(who, NOW, days=9)[0]) for who in names)
+    world.pki.revoke(names[0], NOW + dt.timedelta(minutes=1))
+    world.pki.revoke(names[1], NOW + dt.timedelta(days=2))
+    forged = first.sign("p", {}, AT + 3600)
+    told = Trust.load(world.pki.folder / "ca.pem", world.pki.folder / "broker" / "crl.pem")
+    with pytest.raises(BadSignature, match="revoked"):
+        told.verify(forged, "p", {})

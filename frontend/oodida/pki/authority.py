@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Self
 
 from cryptography import x509
@@ -165,8 +165,10 @@ class Authority:
         made = builder.sign(self._key, hashes.SHA256())
         return made, made.not_valid_after_utc
 
-    def revocation_list(self, serials: Iterable[int], number: int, now: dt.datetime) -> bytes:
-        """What is taken back, as PEM. A list with a higher number is the newer one."""
+    def revocation_list(
+        self, revoked: Mapping[int, dt.datetime], number: int, now: dt.datetime
+    ) -> bytes:
+        """What is taken back and when, as PEM. A list with a higher number is the newer one."""
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self._certificate.subject)
@@ -175,8 +177,8 @@ class Authority:
             .next_update(self._certificate.not_valid_after_utc)
             .add_extension(x509.CRLNumber(number), critical=False)
         )
-        for serial in sorted(set(serials)):
-            taken_back = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now)
+        for serial, at in sorted(revoked.items()):
+            taken_back = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(at)
             builder = builder.add_revoked_certificate(taken_back.build())
         made = builder.sign(self._key, hashes.SHA256())
         return made.public_bytes(serialization.Encoding.PEM)

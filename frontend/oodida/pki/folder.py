@@ -158,10 +158,9 @@ class Pki:
         return ledger.read((self.folder / "ledger.jsonl").read_text().splitlines())
 
     def _publish_revoked(self, known: Sequence[Issued], now: dt.datetime) -> None:
-        """Whatever has expired is refused for that."""
-        serials = [one.serial for one in known if one.revoked is not None and now < one.until]
-        number = sum(one.revoked is not None for one in known)
-        listed = self._authority.revocation_list(serials, number, now)
+        """Also what has expired since: old signatures are asked about for ever."""
+        revoked = {one.serial: one.revoked for one in known if one.revoked is not None}
+        listed = self._authority.revocation_list(revoked, len(revoked), now)
         private.write(self.folder / "broker" / "crl.pem", listed)
 
     def _hand_over(self, target: Path, made: Credentials) -> None:

@@ -15,6 +15,7 @@ import socket
 import ssl
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +35,8 @@ MAX_DRAINED: Final = 4 * MAX_BODY
 AT_ONCE: Final = 16
 #: How long the keeper's own certificate is valid, in days; it is made anew at each start.
 OWN_DAYS: Final = 90.0
+#: How often it is made anew while the keeper runs, in seconds.
+NEW_S: Final = 24 * 3600.0
 
 
 class Keeper(http.server.ThreadingHTTPServer):
@@ -45,13 +48,15 @@ class Keeper(http.server.ThreadingHTTPServer):
         self.pki = pki
         self._open: set[socket.socket] = set()
         self._room = threading.BoundedSemaphore(AT_ONCE)
-        self._context = _context(pki, hosts)
+        self._hosts, self._context, self._made = hosts, _context(pki, hosts), time.monotonic()
         super().__init__(address, _Answer)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """A connection; the handshake is made by its own thread, so that nobody holds up others."""
         connection, address = super().get_request()
         connection.settimeout(TIMEOUT_S)
+        if time.monotonic() - self._made > NEW_S:  # it runs longer than its certificate is valid
+            self._context, self._made = _context(self.pki, self._hosts), time.monotonic()
         wrapped = self._context.wrap_socket(
             connection, server_side=True, do_handshake_on_connect=False
         )
@@ -60,22 +65,31 @@ class Keeper(http.server.ThreadingHTTPServer):
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer one, if its handshake comes to something."""
         self._open.add(request)
+        # Of all of it, not of each byte: who sends one now and then must not keep others out.
+        over = threading.Timer(TIMEOUT_S, _cut, [request])
+        over.daemon = True
         try:
             with self._room:
+                over.start()
                 request.do_handshake()
                 super().process_request_thread(request, client_address)
         except (OSError, ValueError) as problem:
             log.info("a connection from %s came to nothing: %s", client_address[0], problem)
             self.shutdown_request(request)
         finally:
+            over.cancel()
             self._open.discard(request)
 
     def server_close(self) -> None:
         """Let go of the port, and of who is connected and says nothing."""
         for connection in list(self._open):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+            _cut(connection)
         super().server_close()
+
+
+def _cut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Answer(http.server.BaseHTTPRequestHandler):
