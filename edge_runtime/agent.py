@@ -32,7 +32,7 @@ from edge_runtime.work import Work
 from protocol import endorsement, identity, messages, topics
 from protocol.endorsement import OFFBOARD
 from protocol.enrolment import keep_renewed
-from protocol.errors import POLICY_CODES, BadRequest, LinkError, NameInUse
+from protocol.errors import POLICY_CODES, BadRequest, LinkError, NameInUse, WrongSender
 from protocol.link import Incoming, Link, Outgoing, Will
 from protocol.messages import (
     MODULE,
@@ -321,7 +321,7 @@ class Agent:
         except ValidationError as problem:
             raise BadRequest(f"the module does not fit its digest: {problem}") from None
         if address is None or address.rest != (module.user_id, module.name):
-            raise BadRequest("the module is not the one of its topic")
+            raise WrongSender("the module is not the one of its topic")
         if module.side is not self._side:
             raise BadRequest(f"an {module.side.value} module has no place here")
         self._installer.take(module)

@@ -11,7 +11,7 @@ ORDERS: Final = Counter(
 )
 REFUSED: Final = Counter(
     "oodida_edge_refused_messages_total",
-    "Messages that were dropped, by why: bad_request, or internal for a failure of ours.",
+    "Messages that were dropped, by why: bad_request, wrong_sender, internal: a failure of ours.",
     ("code",),
 )
 POLICY: Final = Counter(

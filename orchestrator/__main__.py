@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument(
         "--broker",
         default=environ.get("OODIDA_URL", "mqtt://127.0.0.1:1883"),
-        help="mqtts://host:port, or mqtt:// without TLS (default: OODIDA_URL, else %(default)s)",
+        help="mqtts://host:port, or mqtt:// on loopback (default: OODIDA_URL, else %(default)s)",
     )
     add_identity(parser)
     parser.add_argument(

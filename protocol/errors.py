@@ -288,7 +288,7 @@ class QuotaExceeded(TooMany):
 
 
 class WrongSender(BadRequest):
-    """The request's user_id is not the one of its topic: nobody asks in another's name."""
+    """An id in the message is not the one of its topic: nobody speaks in another's name."""
 
     code = "wrong_sender"
 

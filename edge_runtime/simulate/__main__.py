@@ -83,7 +83,7 @@ vehicles keeps their names, as it does of any that was ever there.""",
     made.add_argument(
         "--url", "--broker",
         default=environ.get("OODIDA_URL", "mqtt://127.0.0.1:1883"),
-        help="mqtt://host:port (default: OODIDA_URL, else %(default)s)",
+        help="mqtt://127.0.0.1:port, without certificates (default: OODIDA_URL, else %(default)s)",
     )  # fmt: skip
     made.add_argument(
         "--processes", type=_count, metavar="N",

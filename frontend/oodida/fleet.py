@@ -341,7 +341,7 @@ def connect(
 ) -> Fleet:
     """Connect to a broker as a user.
 
-    ``url`` is mqtts://host:port, or mqtt:// without TLS, by default OODIDA_URL, else the broker on
+    ``url`` is mqtts://host:port, or mqtt:// on loopback, by default OODIDA_URL, else the broker on
     this machine. ``identity`` is the folder with the analyst's certificate, by default
     OODIDA_IDENTITY; TLS needs one. ``user`` is by default OODIDA_USER, else the certificate's name,
     else whoever is logged in. ``patience_s`` is for how long whoever waits for an assignment bears

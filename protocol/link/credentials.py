@@ -69,8 +69,9 @@ def needed(url: str, folder: Path | None) -> Path | None:
             )
         return folder
     if not address.is_loopback:
+        host = f"[{address.host}]" if ":" in address.host else address.host
         raise NotEncrypted(
-            f"{url} is not encrypted, and is not this machine: write mqtts://{address.host}:8883, "
+            f"{url} is not encrypted, and is not this machine: write mqtts://{host}:8883, "
             "and name the folder that `oodida enroll` has made, by --identity or OODIDA_IDENTITY"
         )
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -93,8 +94,10 @@ def test_tls_needs_an_identity_and_an_identity_tls(secure: Secure) -> None:
     folder = secure.enroll("vehicle:car-1")
     with pytest.raises(errors.BadIdentity, match="--identity or OODIDA_IDENTITY"):
         Link(secure.url, "vehicle:car-1")
-    with pytest.raises(errors.NotEncrypted, match="write mqtts://"):
-        Link("mqtt://broker.example:1883", "vehicle:car-1", identity=folder)
+    for host in ("broker.example", "0.0.0.0", "10.0.0.5", "[2001:db8::1]", "127.0.0.1.example"):  # noqa: S104
+        for proof in (folder, None):
+            with pytest.raises(errors.NotEncrypted, match=re.escape(f"write mqtts://{host}:")):
+                Link(f"mqtt://{host}:1883", "vehicle:car-1", identity=proof)
     Link("mqtt://127.0.0.1:1883", "vehicle:car-1", identity=folder)  # nobody is between
 
 
