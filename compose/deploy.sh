@@ -61,6 +61,7 @@ prepare() {
         mkdir -p -m 0700 "$OODIDA_RUN/secrets"
         make_secret store_password
         certify
+        authorise
     elif [ -z "${OODIDA_IDENTITY:-}" ]; then
         certify_one vehicle "$OODIDA_VEHICLE" "$OODIDA_VEHICLE_IDENTITY"
     fi
@@ -99,6 +100,27 @@ certify() {
         oodida enroll analyst "$(analyst)" --pki "$OODIDA_RUN/pki" \
             --to "$identities/analyst" >/dev/null
     fi
+}
+
+# Who may do what. It is written once, and whoever runs the cloud goes on with it.
+authorise() {
+    local file=$OODIDA_RUN/authority/roles.toml
+    [ ! -f "$file" ] || return 0
+    install -d -m 0755 "$OODIDA_RUN/authority"
+    cat >"$file.new" <<END
+# Who may do what, read again when it changes: docs/how-to/say-who-may-do-what.md
+[default]
+role = "analyst"
+
+[users."$(analyst)"]
+role = "administrator"
+
+# A second person has to approve what asks for this much or more: docs/how-to/review-before-run.md
+# [review]
+# min_score = 3
+END
+    chmod 0644 "$file.new"
+    mv "$file.new" "$file"
 }
 
 certify_one() { # ROLE NAME FOLDER [renew]

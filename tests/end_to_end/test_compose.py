@@ -133,6 +133,8 @@ def test_a_cloud_and_a_vehicle_that_lose_an_orchestrator_and_a_worker(
         first = fleet.submit(assignment())
         assert len(first.result()) == 1
         first.proof().verify(Path(ada) / "ca.pem")
+        # Whoever made it up administers it.
+        assert "submit" in {act.action for act in fleet.audit()}
         assert "has a new certificate" in deploy("renew", "cloud")
 
         for part in ("orchestrator-1", "worker-1"):
