@@ -32,6 +32,8 @@ if TYPE_CHECKING:
         Ed25519PublicKey,
     )
 
+#: ECDSA with SHA-256, as a certificate of our authority names it (RFC 5758, section 3.2), in DER.
+_ALGORITHM: Final = bytes.fromhex("300a06082a8648ce3d040302")
 #: Certificates whose issuer has been looked at, and who need not be looked at again.
 REMEMBERED: Final = 20_000
 
@@ -200,7 +202,13 @@ class Trust:
         # The library has errors beside ValueError for a version and an algorithm that are none.
         strange = (x509.InvalidVersion, UnsupportedAlgorithm, binascii.Error, ValueError, TypeError)
         try:
-            certificate = x509.load_der_x509_certificate(_bytes(text))
+            der = _bytes(text)
+            certificate = x509.load_der_x509_certificate(der)
+            rest = der.partition(certificate.tbs_certificate_bytes)[2]
+            # Outside of what is signed, and the library does not look there: the algorithm once
+            # more, and that the signature fills its last byte.
+            if not rest.startswith(_ALGORITHM) or rest[len(_ALGORITHM) + 2 :][:1] != b"\0":
+                raise ValueError("it is not written as our authority writes one")
             who = _named(certificate)
             certificate.verify_directly_issued_by(self._authority)
             key = certificate.public_key()
