@@ -75,7 +75,7 @@ up: setup ## the cloud on this machine, with Docker Compose: docs/how-to/run-a-c
 down: ## end it; its volumes stay, unless VOLUMES=remove
 	@compose/deploy.sh down cloud $(if $(filter remove,$(VOLUMES)),--volumes)
 
-vehicle-up: ## one vehicle: OODIDA_VEHICLE=car-1 OODIDA_BROKER_URL=mqtt://host:1883 make vehicle-up
+vehicle-up: ## one vehicle: OODIDA_VEHICLE=car-1 OODIDA_BROKER_URL=mqtts://host:8883 OODIDA_IDENTITY=FOLDER make vehicle-up
 	@compose/deploy.sh check vehicle
 	$(MAKE) setup
 	compose/deploy.sh up vehicle

@@ -203,6 +203,8 @@ name_project() {
     local name=$OODIDA_VEHICLE
     [[ $name =~ ^[a-z0-9][a-z0-9_-]*$ && $name != cloud ]] || name=_$(printf %s "$name" | sha256sum | cut -c1-16)
     export OODIDA_PROJECT=oodida-$name
+    # The name of a cloud, if one is set: a vehicle in its project would end what else is in it.
+    unset COMPOSE_PROJECT_NAME
 }
 
 project() {

@@ -213,6 +213,12 @@ def _ask(
         connection.request(verb, path, body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         told: dict[str, Any] = dict(json.loads(answer.read(MAX_BODY)))
+    except ssl.SSLCertVerificationError as problem:
+        raise LinkError(
+            f"the authority's keeper at {at} has no certificate for {host}: start it with `oodida "
+            f"pki serve --host {host}`, or have a token made with another --at "
+            f"({problem.verify_message})"
+        ) from None
     except (OSError, ValueError, TypeError, http.client.HTTPException) as problem:
         raise LinkError(
             f"the authority's keeper at {at} cannot be asked: {problem}. Does `oodida pki serve` "

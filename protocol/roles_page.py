@@ -12,7 +12,8 @@ _HEAD: Final = """\
 Made from `protocol/roles.py` by `python -m protocol.roles_page`. The orchestrator asks this table
 before it does what is asked for; what is not in it is refused with the code `forbidden`. Who has
 which role, and within which limits, says
-[a file of the cloud's](../how-to/say-who-may-do-what.md). Without one everybody is an analyst.
+[a file of the cloud's](../how-to/say-who-may-do-what.md). Without one everybody is an analyst,
+and may read the audit log as well.
 
 Everybody works with what is his own: the last line says who may do the same with what others have.
 """

@@ -11,7 +11,7 @@ import typer
 from oodida.cli import show
 from oodida.cli.options import Json, Url, User
 from oodida.fleet import connect
-from protocol.errors import BadRequest
+from protocol.errors import BadRequest, Forbidden
 from protocol.limits import LimitsAsked
 from protocol.messages import Review
 
@@ -48,6 +48,8 @@ def approve(
     """
     with show.errors(json_wanted=as_json), connect(url, user) as fleet:
         found = fleet.review(deployment)
+        if found.user_id == fleet.user:
+            raise Forbidden(f"{fleet.user} has deployed it: somebody else has to look at it")
         if not as_json:
             _show(found)
         elif not yes:

@@ -129,7 +129,8 @@ def enroll(
         ),
     ] = False,
     at: Annotated[
-        str | None, typer.Option(help="With --token: where `oodida pki serve` is reached.")
+        str | None,
+        typer.Option(help="With --token: HOST:PORT of `oodida pki serve`, by one of its --host."),
     ] = None,
     minutes: Annotated[float, typer.Option(help="With --token: how long it is good.")] = 60.0,
     as_json: Json = False,
@@ -144,6 +145,8 @@ def enroll(
     TOKEN` exchanges it once, at `oodida pki serve`, and renews its certificate there by itself.
     """
     with show.errors(json_wanted=as_json):
+        if at is not None and not token:
+            raise BadRequest("--at is where a token is exchanged: add --token, or leave --at out")
         if token:
             _print_token(_open(pki), identity.of(role, name), at, minutes, as_json=as_json)
             return
@@ -183,7 +186,14 @@ def revoke(
 def serve(
     pki: Folder = Path("pki"),
     listen: Annotated[str, typer.Option(help="HOST:PORT to listen at.")] = "127.0.0.1:8444",
-    host: Hosts = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--host",
+            help="A name or address that programs reach it by, as in `oodida enroll --token --at "
+            "HOST:PORT`; several times. Default: this machine's, localhost and 127.0.0.1.",
+        ),
+    ] = None,
 ) -> None:
     """Answer for the authority until interrupted: certificates by token, and renewals.
 
@@ -193,7 +203,8 @@ def serve(
     from oodida.pki.keeper import Keeper
 
     with show.errors(json_wanted=False):
-        keeper = Keeper(_open(pki), enrolment.address(listen), host or _this_machine())
+        hosts = host or [*_this_machine(), "127.0.0.1"]
+        keeper = Keeper(_open(pki), enrolment.address(listen), hosts)
         show.out.print(f"answering at {listen}; Ctrl-C ends it")
         try:
             keeper.serve_forever()
