@@ -84,7 +84,7 @@ def test_bytes_that_are_no_request_are_answered_too(ada: oodida.Fleet, payload: 
 
 def test_nobody_asks_in_anothers_name(ada: oodida.Fleet, bob: oodida.Fleet) -> None:
     request = {"mode": "assignments", "user_id": bob.user}
-    with pytest.raises(oodida.BadRequest, match="user_id"):
+    with pytest.raises(oodida.BadRequest, match="another's name"):
         ask_raw(ada, json.dumps(request).encode())
 
 
