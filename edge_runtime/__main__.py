@@ -25,10 +25,10 @@ from edge_runtime.settings import Settings
 from edge_runtime.signals import open_source
 from protocol import limits
 from protocol.assignment import Attribute
-from protocol.enrolment import enrol
 from protocol.errors import NameInUse, OodidaError, SetupError
 from protocol.imports import rules as import_rules
 from protocol.limits import Profiles
+from protocol.link.enrolment import enrol
 from protocol.link.option import add_identity, identified
 from protocol.logs import start_logging
 from protocol.metrics import Gauge, Reading, reading

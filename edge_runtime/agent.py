@@ -31,9 +31,9 @@ from edge_runtime.vouched import Vouched
 from edge_runtime.work import Work
 from protocol import endorsement, identity, messages, topics
 from protocol.endorsement import OFFBOARD
-from protocol.enrolment import keep_renewed
 from protocol.errors import POLICY_CODES, BadRequest, LinkError, NameInUse, WrongSender
 from protocol.link import Incoming, Link, Outgoing, Will
+from protocol.link.enrolment import keep_renewed
 from protocol.messages import (
     MODULE,
     RECEIPT,

@@ -25,18 +25,8 @@ from protocol.messages import (
     Approve,
     Cancel,
     Deploy,
-    DeploymentStatus,
-    History,
-    ListAssignments,
-    ListAudit,
-    ListChanges,
-    ListEnvironments,
-    ListModules,
-    ListParticipation,
-    ListReviews,
-    ListVehicles,
     ModuleReport,
-    Prove,
+    Question,
     Reject,
     Request,
     Submit,
@@ -45,11 +35,6 @@ from protocol.messages import (
 from protocol.module import Side
 from protocol.topics import Address
 
-#: Requests that change nothing. Whatever is not among them is an act.
-READING: Final = (
-    ListVehicles, ListModules, ListAssignments, ListEnvironments, ListParticipation, ListChanges,
-    ListAudit, History, DeploymentStatus, Prove, ListReviews,
-)  # fmt: skip
 #: Refusals of one sender that are written one by one: so many at once, and later so many a second.
 #: Those beyond are counted, and their number is written: else who is refused could fill the disk.
 REFUSALS: Final = Rate(per_s=0.1, burst=100)
@@ -83,7 +68,7 @@ def acts(turn: Turn, request: Request) -> bool:
             deployment = deployment_queries.deployment(turn.session, request.deployment)
             return deployment is None or deployment.state == DeploymentState.AWAITING_APPROVAL
         case _:
-            return not isinstance(request, READING)
+            return not isinstance(request, Question)
 
 
 def done(turn: Turn, address: Address, message: Incoming, request: Request) -> None:

@@ -34,6 +34,7 @@ from protocol.messages import (
     ListReviews,
     ListVehicles,
     Prove,
+    Question,
     Reject,
     Reply,
     Request,
@@ -42,21 +43,6 @@ from protocol.messages import (
     Upload,
 )
 from protocol.roles import Action
-
-#: Requests that change nothing.
-Question = (
-    ListVehicles
-    | ListModules
-    | ListAssignments
-    | ListEnvironments
-    | History
-    | ListParticipation
-    | ListChanges
-    | ListAudit
-    | ListReviews
-    | Prove
-    | DeploymentStatus
-)
 
 
 def answer(turn: Turn, asked: Request) -> Reply:

@@ -30,9 +30,9 @@ from orchestrator.store.retention import Keep
 from orchestrator.vouching import Vouching
 from protocol import topics
 from protocol.audit import Act
-from protocol.enrolment import keep_renewed
 from protocol.errors import TooManyRequests
 from protocol.link import WIDE, Incoming, Link
+from protocol.link.enrolment import keep_renewed
 
 log = logging.getLogger(__name__)
 

@@ -108,7 +108,7 @@ def _read_pair(folder: Path) -> _Pair:
     try:
         certificate = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
         key = serialization.load_pem_private_key((folder / "key.pem").read_bytes(), None)
-        who = _named(certificate)
+        who = named(certificate)
     except (OSError, ValueError, TypeError, BadRequest) as problem:
         raise BadIdentity(f"{folder} holds no identity that can sign: {problem}") from None
     if not isinstance(key, Ed25519PrivateKey):
@@ -209,7 +209,7 @@ class Trust:
             # more, and that the signature fills its last byte.
             if not rest.startswith(_ALGORITHM) or rest[len(_ALGORITHM) + 2 :][:1] != b"\0":
                 raise ValueError("it is not written as our authority writes one")
-            who = _named(certificate)
+            who = named(certificate)
             certificate.verify_directly_issued_by(self._authority)
             key = certificate.public_key()
         except InvalidSignature:
@@ -231,7 +231,7 @@ def _bytes(text: str) -> bytes:
     return found
 
 
-def _named(certificate: x509.Certificate) -> Identity:
+def named(certificate: x509.Certificate) -> Identity:
     """Whose certificate it is. Raises BadRequest if it names nobody."""
     from cryptography.x509.oid import NameOID
 

@@ -10,7 +10,6 @@ import ssl
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from protocol import identity
 from protocol.errors import (
     BadIdentity,
     BadRequest,
@@ -26,6 +25,7 @@ from protocol.errors import (
 )
 from protocol.identity import Identity
 from protocol.link.address import Address, parse_url
+from protocol.signing import named
 
 #: How often a renewed certificate is looked for, in seconds: the shorter the less time is left.
 LOOK_S: Final = (0.2, 60.0)
@@ -91,7 +91,6 @@ def require(folder: Path, wanted: Identity) -> None:
 def load(folder: Path) -> Credentials:
     """Read it. Raises IdentityError if it cannot be used, with what to do."""
     from cryptography import x509
-    from cryptography.x509.oid import NameOID
 
     key = folder / "key.pem"
     try:
@@ -102,13 +101,7 @@ def load(folder: Path) -> Credentials:
             )
         file = _file(folder)
         certificate = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
-        names = [
-            [str(a.value) for a in certificate.subject.get_attributes_for_oid(oid)]
-            for oid in (NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.COMMON_NAME)
-        ]
-        if [len(found) for found in names] != [1, 1]:
-            raise BadIdentity(f"{folder / 'cert.pem'} is not one of `oodida enroll`")
-        is_ = identity.of(names[0][0], names[1][0])
+        is_ = named(certificate)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_verify_locations(folder / "ca.pem")

@@ -217,9 +217,13 @@ class DeploymentStatus(_Request):
     deployment: Name
 
 
+#: What changes nothing. Whatever else is asked for is an act, and is written down.
+Question = (
+    ListVehicles | ListModules | ListAssignments | ListEnvironments | History | ListParticipation
+    | ListChanges | ListAudit | ListReviews | Prove | DeploymentStatus
+)  # fmt: skip
+
 Request = Annotated[
-    Deploy | Submit | Cancel | Resume | ListVehicles | ListModules | ListAssignments
-    | ListEnvironments | ListParticipation | ListChanges | ListAudit | Upload | History
-    | DeploymentStatus | Prove | ListReviews | Approve | Reject,
+    Deploy | Submit | Cancel | Resume | Upload | Approve | Reject | Question,
     Field(discriminator="mode"),
-]  # fmt: skip
+]

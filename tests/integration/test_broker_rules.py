@@ -10,10 +10,10 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from oodida.pki import private
 from protocol import access, identity, topics
 from protocol.access import may
 from protocol.identity import Identity
+from protocol.link import private
 from tests.secure import NO_TLS, Raw, Secure, now, raw, secure_broker
 
 NOT_AUTHORISED = 0x87

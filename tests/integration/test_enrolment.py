@@ -17,9 +17,9 @@ import pytest
 
 from oodida.pki import Pki
 from oodida.pki.keeper import Keeper
-from protocol import enrolment, identity
+from protocol import identity
 from protocol.errors import BadRequest, BadToken, LinkError, NotEnrolled, OodidaError
-from protocol.link import credentials
+from protocol.link import credentials, enrolment
 from protocol.signing import Signer, Trust
 
 CAR = identity.of("vehicle", "car-1")

@@ -32,7 +32,7 @@ OUTSIDE = {
     "cryptography": (
         "frontend/oodida/pki/",
         "protocol/signing.py",
-        "protocol/enrolment.py",
+        "protocol/link/enrolment.py",
         "protocol/link/credentials.py",
     ),
     "cbor2": ("protocol/values.py",),

@@ -15,9 +15,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from typer.testing import CliRunner
 
 from oodida.cli.app import app
-from oodida.pki import Pki, private
+from oodida.pki import Pki
 from protocol import identity
 from protocol.errors import AuthorityExists, BadRequest, NoAuthority, NotEnrolled
+from protocol.link import private
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 CAR = identity.of("vehicle", "car-1")

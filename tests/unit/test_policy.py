@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from protocol.errors import POLICY_CODES, PolicySignal
 from protocol.limits import LimitsAsked, Profiles
 from protocol.messages import OnboardOrder
 from protocol.module import Module, Side, digest_of
-from tests.conftest import RECORDINGS, ROOT
+from tests.conftest import ROOT
 
 PROFILES = Profiles.read()
 USERS = ("ada", "grace", "eve")
@@ -235,11 +236,10 @@ def test_any_name_has_words_in_capitals(name: str) -> None:
     tells_location(name)
 
 
-@pytest.mark.skipif(not RECORDINGS.is_dir(), reason="the recordings are not there")
-def test_no_signal_of_the_recordings_is_taken_for_the_location() -> None:
+def test_no_signal_of_the_recordings_is_taken_for_the_location(recordings: Path) -> None:
     from edge_runtime.signals import open_source
 
-    files = sorted(RECORDINGS.rglob("*.csv"))
+    files = sorted(recordings.rglob("*.csv"))
     assert files
     for file in files:
         found = open_source(file, "car-1").signals

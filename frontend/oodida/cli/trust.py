@@ -12,9 +12,10 @@ import typer
 
 from oodida.cli import show
 from oodida.cli.options import Json
-from protocol import enrolment, identity
+from protocol import identity
 from protocol.errors import BadRequest, NotEnrolled
 from protocol.identity import ROLES, Identity
+from protocol.link import enrolment
 
 if TYPE_CHECKING:
     from oodida.pki import Issued, Pki

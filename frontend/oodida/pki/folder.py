@@ -17,11 +17,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from oodida.pki import ledger, private, tokens
+from oodida.pki import ledger, tokens
 from oodida.pki.authority import Authority, Credentials
 from oodida.pki.ledger import Issued
 from protocol.errors import AuthorityExists, BadRequest, NoAuthority, NotEnrolled
 from protocol.identity import Identity
+from protocol.link import private
 
 LEDGER: Final = "ledger.jsonl"
 TOKENS: Final = "tokens.jsonl"

@@ -22,10 +22,10 @@ from typing import Any, Final
 
 from cryptography import x509
 
-from oodida.pki import private
 from oodida.pki.folder import Pki
-from protocol.enrolment import MAX_BODY, TIMEOUT_S
 from protocol.errors import BadRequest, BadToken, OodidaError
+from protocol.link import private
+from protocol.link.enrolment import MAX_BODY, TIMEOUT_S
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ import json
 import logging
 import os
 import random
-import secrets
 import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from protocol import identity
 from protocol.errors import BadRequest, BadToken, LinkError, OodidaError, from_code
 from protocol.identity import Identity
-from protocol.link import credentials
+from protocol.link import credentials, private
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -136,16 +135,16 @@ def _obtain(
     asked = {**proof, "request": _request(key, who)}
     certificate = str(_ask(at, context, "POST", "/certificate", asked).get("certificate"))
     _check(certificate, authority, key)
-    folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+    private.make_folder(folder)
     pem = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    _write(folder / KEEPER, at.encode())
-    _write(folder / "ca.pem", authority.encode())
-    _write(folder / "key.pem", pem)
-    _write(folder / "cert.pem", certificate.encode())
+    private.write(folder / KEEPER, at.encode())
+    private.write(folder / "ca.pem", authority.encode())
+    private.write(folder / "key.pem", pem)
+    private.write(folder / "cert.pem", certificate.encode())
 
 
 def _check(certificate: str, authority: str, key: Ed25519PrivateKey) -> None:
@@ -245,18 +244,3 @@ def address(at: str) -> tuple[str, int]:
     if not host or not port.isdigit() or not 0 < int(port) < 65_536:
         raise BadRequest(f"{at!r:.80} is no HOST:PORT")
     return host.strip("[]"), int(port)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, for its owner alone."""
-    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
