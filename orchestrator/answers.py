@@ -59,7 +59,7 @@ def answered(
         key = (report.task, report.attempt)
         task = asked.get(key)
         if task is not None and side is Side.ONBOARD and task.edge != edge:
-            audit.spoke_for_another(turn, side, edge, report.task, task.edge)
+            _foreign(turn, side, edge, report.task, task.edge)
         if task is None or task.side != side or (side is Side.ONBOARD and task.edge != edge):
             continue  # a vehicle speaks for itself only; a worker, for all who share the work
         if key in moved or key in late:
@@ -105,7 +105,7 @@ def _vouched_for(
     except BadSignature as problem:
         log.warning("a result of task %s is not taken: %s", task.id, problem)
         metrics.REFUSED.add(problem.code)
-        audit.result_refused(turn, Side(task.side), edge, task.id, problem)
+        audit.report_dropped(turn, Side(task.side), edge, task.id, problem.code, problem.message)
         return False
     return True
 
@@ -115,6 +115,11 @@ def _inputs(turn: Turn, task: queries.Brief) -> str | None:
     row = queries.task(turn.session, task.id, task.attempt)
     noted = load(row.account).get("inputs") if row is not None and row.account else None
     return noted if isinstance(noted, str) else None
+
+
+def _foreign(turn: Turn, side: Side, edge: str, task: str, owner: str) -> None:
+    reason = f"the task is one of {owner}"
+    audit.report_dropped(turn, side, edge, task, "foreign_task", reason)
 
 
 def underway(turn: Turn, side: Side, edge: str, report: StateReport) -> None:
@@ -137,6 +142,6 @@ def _task_of(turn: Turn, side: Side, edge: str, report: TaskReport | StateReport
     if task is None or task.side != side:
         return None
     if side is Side.ONBOARD and task.edge != edge:
-        audit.spoke_for_another(turn, side, edge, report.task, task.edge)
+        _foreign(turn, side, edge, report.task, task.edge)
         return None  # a vehicle speaks for itself only; a worker, for all who share the work
     return task

@@ -129,30 +129,16 @@ def module_refused(turn: Turn, edge: str, report: ModuleReport) -> None:
     )  # fmt: skip
 
 
-def spoke_for_another(turn: Turn, side: Side, edge: str, task: str, owner: str) -> None:
-    """A vehicle reported on another one's task: what it said was dropped."""
+def report_dropped(turn: Turn, side: Side, edge: str, task: str, code: str, reason: str) -> None:
+    """What a vehicle or worker said of a task was dropped."""
     turn.acts.append(
         Act(
             actor=_edge(side, edge),
             action="reports",
             allowed=False,
             subject=text(task, 200),
-            code="foreign_task",
-            reason=f"the task is one of {owner}",
-        )
-    )
-
-
-def result_refused(turn: Turn, side: Side, edge: str, task: str, error: OodidaError) -> None:
-    """A result was dropped, as nobody vouches for it."""
-    turn.acts.append(
-        Act(
-            actor=_edge(side, edge),
-            action="reports",
-            allowed=False,
-            subject=text(task, 200),
-            code=text(error.code, 64),
-            reason=text(error.message, 1000),
+            code=text(code, 64),
+            reason=text(reason, 1000),
         )
     )
 
