@@ -21,10 +21,18 @@ COMMANDS = (
 
 
 def oodida_(
-    *words: str, user: str = "", url: str = "", status: int = 0, columns: int = 200
+    *words: str,
+    user: str = "",
+    url: str = "",
+    identity: Path | None = None,
+    status: int = 0,
+    columns: int = 200,
 ) -> tuple[str, str]:
     """Run the command; (standard output, standard error)."""
-    environ = {**os.environ, "OODIDA_URL": url, "OODIDA_USER": user, "COLUMNS": str(columns)}
+    environ = {
+        **os.environ, "OODIDA_URL": url, "OODIDA_USER": user, "COLUMNS": str(columns),
+        "OODIDA_IDENTITY": "" if identity is None else str(identity),
+    }  # fmt: skip
     program = "from oodida.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", program, *words],

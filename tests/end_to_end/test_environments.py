@@ -184,7 +184,7 @@ def test_limits_and_the_results_form_travel_with_a_module(place: Place) -> None:
 def test_commands(place: Place, tmp_path: Path) -> None:
     file = tmp_path / "count.py"
     file.write_text(USES)
-    who: dict[str, Any] = {"user": place.fleet.user, "url": place.fleet.url}
+    who: dict[str, Any] = {"url": place.fleet.url, "identity": place.fleet.identity}
     out, _ = oodida_("deploy", str(file), "--wheels", str(place.mine), "--json", **who)
     digest = json.loads(out)["environment"]
     out, _ = oodida_("environments", **who)
@@ -209,7 +209,8 @@ def test_a_lock_gives_the_same_environment_once_more_or_says_why_not(
     place: Place, tmp_path: Path
 ) -> None:
     made = deploy(place)
-    shown, _ = oodida_("environments", "show", made.environment[:10], url=place.fleet.url)
+    who: dict[str, Any] = {"url": place.fleet.url, "identity": place.fleet.identity}
+    shown, _ = oodida_("environments", "show", made.environment[:10], **who)
     kept = tmp_path / "kept.lock"
     kept.write_text(shown)
     again = oodida.Environment(lock=kept, wheels=place.mine)
