@@ -29,6 +29,8 @@ max_packet_size 8454144
 max_inflight_messages 1000
 max_queued_messages 100000
 max_queued_bytes 268435456
+plugin /usr/lib/oodida/pace.so
+plugin_opt_paces /etc/mosquitto/paces
 log_dest stderr
 log_type error
 """

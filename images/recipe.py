@@ -116,6 +116,8 @@ RECIPES: Final[Mapping[str, Recipe]] = {
                         "common.conf",
                         "identity.c",
                         "mosquitto.conf",
+                        "pace.c",
+                        "paces",
                         "rules",
                         "secure.conf",
                     )

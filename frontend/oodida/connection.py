@@ -15,6 +15,7 @@ from oodida.silence import PATIENCE_S, Silence
 from protocol import messages, topics
 from protocol.errors import (
     BadRequest,
+    BrokerBusy,
     LinkError,
     NotConnected,
     OodidaError,
@@ -157,7 +158,7 @@ class Connection:
     async def _send_until_answered(self, message: Outgoing, answer: asyncio.Future[Reply]) -> Reply:
         while True:
             await self._link.wait_up()
-            with contextlib.suppress(NotConnected):
+            with contextlib.suppress(NotConnected, BrokerBusy):
                 await self._link.publish(message)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RETRY_S):

@@ -31,6 +31,8 @@
 #define RULES_MAX 256
 #define LINE_SIZE 512
 #define LOOK_NS 250000000LL
+/* Connections of one identity at a time; a program needs one. */
+#define CONNECTIONS_MAX 100
 
 enum verb { SEND, RETAIN, RECEIVE, SUBSCRIBE };
 
@@ -350,6 +352,16 @@ static bool begins_with(const char *id, const char *identity)
     return strncmp(id, identity, length) == 0 && (id[length] == '\0' || id[length] == '/');
 }
 
+/* Other connections than this client id's, which ends when this one begins. */
+static size_t others(const char *identity, const char *id)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < member_count; i++) {
+        count += begins_with(members[i].id, identity) && strcmp(members[i].id, id) != 0;
+    }
+    return count;
+}
+
 static const char *objection(struct mosquitto *client, X509 *certificate)
 {
     char role[ROLE_MAX_LENGTH + 1], name[NAME_MAX_LENGTH + 1], identity[IDENTITY_SIZE];
@@ -362,6 +374,9 @@ static const char *objection(struct mosquitto *client, X509 *certificate)
     snprintf(identity, sizeof identity, "%s:%s", role, name);
     if (id == NULL || !begins_with(id, identity)) {
         return "its client id does not begin with its certificate's name";
+    }
+    if (others(identity, id) >= CONNECTIONS_MAX) {
+        return "its name has as many connections as one may have";
     }
     if (is_revoked(X509_get0_serialNumber(certificate))) {
         return "its certificate has been revoked";

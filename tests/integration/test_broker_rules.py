@@ -14,6 +14,7 @@ from protocol import access, identity, topics
 from protocol.access import may
 from protocol.identity import Identity
 from protocol.link import private
+from tests.conftest import until
 from tests.secure import NO_TLS, Raw, Secure, now, raw, secure_broker
 
 NOT_AUTHORISED = 0x87
@@ -153,6 +154,22 @@ def test_nobody_takes_the_client_id_of_another(secure: Secure, client_id: str) -
     client = Raw(secure, folder, client_id)
     assert client.connect() in {NOT_AUTHORISED, NO_TLS}
     client.close()
+
+
+def test_one_name_has_so_many_connections_and_no_more(secure: Secure) -> None:
+    folder, other = secure.enroll("analyst:many"), secure.enroll("analyst:man")
+    clients = [Raw(secure, folder, f"analyst:many/{number}") for number in range(100)]
+    assert {client.connect() for client in clients} == {0}
+    assert Raw(secure, folder, "analyst:many/more").connect() == NOT_AUTHORISED
+    again = Raw(secure, folder, "analyst:many/7")  # takes the place of the one that had its id
+    assert again.connect() == 0
+    clients[7].wait_lost()
+    neighbour = Raw(secure, other, "analyst:man/1")
+    assert neighbour.connect() == 0
+    clients[0].close()
+    assert until(lambda: Raw(secure, folder, "analyst:many/later").connect() == 0)
+    for client in (*clients, again, neighbour):
+        client.close()
 
 
 def test_without_a_certificate_or_with_the_brokers_own_nobody_comes_in(
