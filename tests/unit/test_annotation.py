@@ -244,11 +244,11 @@ FORMS = ["def custom_code(w) -> {}: pass", "A = {}\ndef custom_code(w) -> A: pas
 @pytest.mark.parametrize("expression", HOSTILE, ids=[ascii(e[:6]) for e in HOSTILE])
 @pytest.mark.parametrize("form", FORMS, ids=["direct", "alias"])
 def test_a_hostile_source_is_soon_done_with(expression: str, form: str) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()  # the processor's, whatever else the machine is doing
     found = from_source(form.replace("{}", expression))
     assert found.contract is None
     assert found.note.startswith("the result is not checked")
-    assert time.perf_counter() - began < 5  # a tenth of that when the machine is idle
+    assert time.thread_time() - began < 5  # a tenth of that when the machine is idle
 
 
 def test_a_source_that_is_too_large_is_not_read() -> None:

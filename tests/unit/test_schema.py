@@ -152,11 +152,12 @@ def test_nothing_is_fetched(tmp_path: Path) -> None:
 
 
 def seconds(contract: Contract, value: Any) -> tuple[float, str | None]:
+    """Of the processor, whatever else the machine is doing; and what was said of the value."""
     tree = pack(value)
     contract.check(None)  # what is made once
-    began = time.perf_counter()
+    began = time.thread_time()
     said = contract.check(tree)
-    return time.perf_counter() - began, said
+    return time.thread_time() - began, said
 
 
 def test_big_values_are_checked_quickly() -> None:
