@@ -28,6 +28,7 @@ from protocol.messages import (
     ListAssignments,
     ListAudit,
     ListChanges,
+    ListDecisions,
     ListEnvironments,
     ListModules,
     ListParticipation,
@@ -80,9 +81,7 @@ def _told(turn: Turn, request: Question, user: str) -> Reply:
         case ListModules():
             return Reply(modules=listings.modules(turn, user))
         case ListAssignments():
-            everybody = request.everybody and turn.authority.require(user, Action.OTHERS)
-            whose = None if everybody else user
-            return Reply(assignments=listings.assignments(turn, whose))
+            return Reply(assignments=listings.assignments(turn, _whose(turn, request)))
         case ListEnvironments():
             return Reply(environments=listings.built(turn, request))
         case History():
@@ -97,8 +96,18 @@ def _told(turn: Turn, request: Question, user: str) -> Reply:
             return listings.audit(turn, request)
         case ListReviews():
             return Reply(reviews=reviews.listed(turn, request))
+        case ListDecisions():
+            return Reply(decisions=reviews.decided(turn, _whose(turn, request)))
         case DeploymentStatus():
             return _deployment(turn, request)
+
+
+def _whose(turn: Turn, request: ListAssignments | ListDecisions) -> str | None:
+    """Whose are listed: None for everybody's. Raises Forbidden for who may not see those."""
+    if not request.everybody:
+        return request.user_id
+    turn.authority.require(request.user_id, Action.OTHERS)
+    return None
 
 
 def _deployment(turn: Turn, request: DeploymentStatus) -> Reply:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 from orchestrator import deployments, events, permits
 from orchestrator.store import assignment_queries, deployment_queries
@@ -12,12 +12,31 @@ from orchestrator.turn import Turn, load
 from protocol.errors import Forbidden, NotAwaiting
 from protocol.lifecycle import DeploymentState
 from protocol.limits import LimitsAsked
-from protocol.messages import Approve, Deploy, DeploymentEvent, ListReviews, Reject, Review
-from protocol.module import Environment
+from protocol.messages import (
+    Approve,
+    Decision,
+    Deploy,
+    DeploymentEvent,
+    ListReviews,
+    Reject,
+    Review,
+)
+from protocol.module import Environment, Side
 from protocol.roles import Action
 
-#: How many are listed at most, the oldest first.
+#: How many are listed at most: of those that wait the oldest, of those that waited the newest.
 LISTED: Final = 200
+#: After the name of who decided, in the cause of what then changes.
+_APPROVED: Final = " has approved it"
+_REJECTED: Final = " has rejected it"
+
+
+class Word(NamedTuple):
+    """How a wait ended: what was decided, by whom ("" for nobody) and why."""
+
+    decision: Literal["approved", "rejected", "not_approved", "superseded"]
+    by: str
+    reason: str
 
 
 def listed(turn: Turn, request: ListReviews) -> list[Review]:
@@ -37,12 +56,47 @@ def listed(turn: Turn, request: ListReviews) -> list[Review]:
     return [_shown(turn, row, whole=False) for row in rows[:LISTED]]
 
 
+def decided(turn: Turn, user: str | None) -> list[Decision]:
+    """What had to wait, and what became of it: a user's or everybody's, the newest first."""
+    rows = deployment_queries.held(turn.session, user, LISTED)
+    ends = deployment_queries.ended_waits(turn.session, [row.id for row, _ in rows])
+    told = []
+    for row, since in rows:
+        end = ends.get(row.id)
+        word = word_of(end.cause) if end is not None else None
+        told.append(
+            Decision(
+                deployment=row.id,
+                user_id=row.user_id,
+                name=row.name,
+                side=Side(row.side),
+                digest=row.digest,
+                generation=row.generation,
+                since=_iso(since),
+                at=_iso(end.at) if end is not None else "",
+                **(word._asdict() if word is not None else {"decision": "waiting"}),
+            )
+        )
+    return told
+
+
+def word_of(cause: str) -> Word:
+    """How a wait ended, from the cause that was written down then."""
+    code, _, reason = cause.partition(": ")  # no name has a colon
+    if code.endswith(_APPROVED):
+        return Word("approved", code.removesuffix(_APPROVED), "")
+    if code == "rejected":
+        name, _, why = reason.partition(_REJECTED)
+        return Word("rejected", name, why.removeprefix(": "))
+    return Word("superseded" if code == "superseded" else "not_approved", "", reason)
+
+
 def approve(turn: Turn, request: Approve) -> DeploymentEvent:
     """Ship what was looked at. Raises Forbidden for its own analyst: it takes four eyes.
 
     What its analyst may do is asked again: that may have changed while it waited.
     """
-    cause = f"{request.user_id} has approved it"
+    cause = request.user_id + _APPROVED
     done = _done(turn, request.deployment, DeploymentState.SHIPPED, cause)
     if done is not None and done.digest == request.digest:
         return events.of_deployment(turn, done)  # asked twice, shipped once
@@ -66,7 +120,7 @@ def approve(turn: Turn, request: Approve) -> DeploymentEvent:
 
 def reject(turn: Turn, request: Reject) -> DeploymentEvent:
     """Refuse what was looked at."""
-    why = f"{request.user_id} has rejected it" + (f": {request.reason}" if request.reason else "")
+    why = request.user_id + _REJECTED + (f": {request.reason}" if request.reason else "")
     cause = f"rejected: {why}"[:4000]
     done = _done(turn, request.deployment, DeploymentState.REFUSED, cause)
     if done is not None:
@@ -139,4 +193,8 @@ def _asked_before(row: ModuleRow) -> dict[str, Any]:
 
 def _since(turn: Turn, row: DeploymentRow) -> str:
     at = assignment_queries.moved_at(turn.session, row.id, DeploymentState.AWAITING_APPROVAL)
+    return _iso(at)
+
+
+def _iso(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")

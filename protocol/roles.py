@@ -35,6 +35,7 @@ class Action(StrEnum):
     SUBMIT = "submit"
     RESUME = "resume"
     REVIEWS = "reviews"
+    DECISIONS = "decisions"
     APPROVE = "approve"
     REJECT = "reject"
     CANCEL = "cancel"
@@ -60,6 +61,7 @@ WORDS: Final[Mapping[Action, str]] = {
     Action.RESUME: "resume assignments",
     Action.CANCEL: "cancel assignments",
     Action.REVIEWS: "see the deployments that wait for approval",
+    Action.DECISIONS: "see what was decided on the deployments that had to wait",
     Action.APPROVE: "approve deployments of others",
     Action.REJECT: "reject deployments of others",
     Action.OTHERS: "do so with what other users have",
@@ -73,7 +75,7 @@ _VIEWER: Final = frozenset(
 )  # fmt: skip
 _ANALYST: Final = _VIEWER | {
     Action.DEPLOY_ONBOARD, Action.DEPLOY_OFFBOARD, Action.UPLOAD, Action.SUBMIT, Action.RESUME,
-    Action.CANCEL, Action.REVIEWS,
+    Action.CANCEL, Action.REVIEWS, Action.DECISIONS,
 }  # fmt: skip
 _OPERATOR: Final = _ANALYST | {
     Action.OTHERS, Action.AUDIT, Action.APPROVE, Action.REJECT,

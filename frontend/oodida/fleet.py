@@ -42,12 +42,14 @@ from protocol.messages import (
     Approve,
     AssignmentInfo,
     Cancel,
+    Decision,
     Deploy,
     DeploymentEvent,
     EndEvent,
     EnvironmentInfo,
     History,
     ListAssignments,
+    ListDecisions,
     ListEnvironments,
     ListModules,
     ListReviews,
@@ -269,6 +271,15 @@ class Fleet:
         if not found:
             raise NotAwaiting(f"no deployment {deployment} waits for approval")
         return found[0]
+
+    def decisions(self, *, everybody: bool = False) -> list[Decision]:
+        """This user's deployments that had to wait, and what became of each; newest first.
+
+        Who decided, when and why; ``everybody`` is for those of all users, and raises Forbidden if
+        this user may not see what others have.
+        """
+        asked = ListDecisions(user_id=self.user, everybody=everybody)
+        return self._connection.ask(asked).decisions or []
 
     def approve(self, review: Review) -> None:
         """Let a deployment be shipped: the code that was looked at, and no other.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session
 
 from orchestrator.store.queries import MOST
-from orchestrator.store.tables import DeploymentRow, ModuleRow, ModuleStateRow
+from orchestrator.store.tables import DeploymentRow, ModuleRow, ModuleStateRow, TransitionRow
 from protocol.lifecycle import DeploymentState
 from protocol.module import Side
 
@@ -128,6 +128,38 @@ def awaiting_before(session: Session, row: DeploymentRow) -> Sequence[Deployment
         .order_by(DeploymentRow.number)
         .with_for_update()
     ).all()
+
+
+def held(session: Session, user: str | None, limit: int) -> Sequence[tuple[DeploymentRow, float]]:
+    """The deployments that had to wait for approval, and since when; the newest first.
+
+    Those of one user, or of all.
+    """
+    rows = (
+        select(DeploymentRow, TransitionRow.at)
+        .join(TransitionRow, TransitionRow.subject == DeploymentRow.id)
+        .where(*_deployments(), TransitionRow.new == DeploymentState.AWAITING_APPROVAL)
+        .order_by(DeploymentRow.number.desc())
+        .limit(limit)
+    )
+    if user is not None:
+        rows = rows.where(DeploymentRow.user_id == user)
+    return [(row, at) for row, at in session.execute(rows)]
+
+
+def ended_waits(session: Session, deployments: Sequence[str]) -> dict[str, TransitionRow]:
+    """How the wait of each of these deployments ended; one that waits still is not in it."""
+    rows = select(TransitionRow).where(
+        *_deployments(),
+        TransitionRow.subject.in_(deployments),
+        TransitionRow.old == DeploymentState.AWAITING_APPROVAL,
+    )
+    return {row.subject: row for row in session.scalars(rows)}
+
+
+def _deployments() -> list[ColumnElement[bool]]:
+    """The changes of deployments: they are no assignment's, which the index knows."""
+    return [TransitionRow.assignment.is_(None), TransitionRow.kind == "deployment"]
 
 
 def next_number(session: Session) -> int:

@@ -137,6 +137,27 @@ class Review(Frozen):
     before: str = ""
 
 
+class Decision(Frozen):
+    """What became of a deployment that had to wait for a second person.
+
+    ``decision`` is "waiting" until there is one; "not_approved" is when the time was over,
+    "superseded" when a later deployment of the module made it needless. ``by`` is who decided, ""
+    if nobody did; ``at`` is when, "" while it waits. Times are in ISO 8601.
+    """
+
+    deployment: Name
+    user_id: Name
+    name: Name
+    side: Side
+    digest: Digest
+    generation: int = 0
+    decision: Literal["waiting", "approved", "rejected", "not_approved", "superseded"]
+    by: Name | Literal[""] = ""
+    reason: str = ""
+    since: str
+    at: str = ""
+
+
 class Reply(Frozen):
     """The answer to a request: an error, or what was asked for.
 
@@ -157,4 +178,5 @@ class Reply(Frozen):
     entries: list[Entry] | None = None
     audit: list[str] | None = None
     reviews: list[Review] | None = None
+    decisions: list[Decision] | None = None
     more: bool = False

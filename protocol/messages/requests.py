@@ -194,6 +194,13 @@ class ListReviews(_Request):
     deployment: Name | None = None
 
 
+class ListDecisions(_Request):
+    """What became of the deployments of this user that had to wait; or of everybody's."""
+
+    mode: Literal["decisions"] = "decisions"
+    everybody: bool = False
+
+
 class Approve(_Request):
     """Let a deployment be shipped: this very code, and no other."""
 
@@ -220,7 +227,7 @@ class DeploymentStatus(_Request):
 #: What changes nothing. Whatever else is asked for is an act, and is written down.
 Question = (
     ListVehicles | ListModules | ListAssignments | ListEnvironments | History | ListParticipation
-    | ListChanges | ListAudit | ListReviews | Prove | DeploymentStatus
+    | ListChanges | ListAudit | ListReviews | ListDecisions | Prove | DeploymentStatus
 )  # fmt: skip
 
 Request = Annotated[

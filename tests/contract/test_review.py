@@ -7,7 +7,16 @@ import pytest
 from orchestrator.authority import Authority
 from orchestrator.store import Database
 from protocol.lifecycle import DeploymentState
-from protocol.messages import Approve, DeploymentStatus, ListAudit, ListReviews, Reject, Review
+from protocol.messages import (
+    Approve,
+    Decision,
+    DeploymentStatus,
+    ListAudit,
+    ListDecisions,
+    ListReviews,
+    Reject,
+    Review,
+)
 from tests.contract.authority_world import World
 
 REVIEWED = """
@@ -190,3 +199,40 @@ def test_who_let_what_go_is_in_the_audit_log(world: World) -> None:
     lines = world.ask(ListAudit(user_id="root")).audit or []
     for said in ('"hold_module"', '"approve"', '"ship_module"', '"analyst:bob"'):
         assert any(said in line for line in lines), said
+
+
+def decisions(world: World, who: str, *, everybody: bool = False) -> list[Decision]:
+    return world.ask(ListDecisions(user_id=who, everybody=everybody)).decisions or []
+
+
+def test_whoever_deployed_is_told_afterwards_who_decided_when_and_why(world: World) -> None:
+    approved = world.shipped("ada", "1")
+    world.now += 60
+    world.ask(approve("bob", waiting(world)[0]))
+    rejected = world.shipped("ada", "2")
+    world.ask(Reject(user_id="root", deployment=rejected.id, reason="eve: bob has approved it"))
+    unheard = world.shipped("ada", "3", name="other")
+    world.now += 2 * 86_400 + 1
+    world.turn()
+    older, held = world.shipped("ada", "4"), world.shipped("ada", "5")
+    assert world.shipped("ada", vehicles={"names": ["car-1"]}, name="small").state is SHIPPED
+    told = {d.deployment: (d.decision, d.by, d.reason) for d in decisions(world, "ada")}
+    assert told == {
+        held.id: ("waiting", "", ""),
+        older.id: ("superseded", "", "a later deployment of this module waits for approval"),
+        unheard.id: ("not_approved", "", "nobody has approved it in time"),
+        rejected.id: ("rejected", "root", "eve: bob has approved it"),
+        approved.id: ("approved", "bob", ""),
+    }
+    last, first = decisions(world, "ada")[0], decisions(world, "ada")[-1]
+    assert (last.at, last.generation, first.generation) == ("", 0, 1)
+    assert (first.since, first.at) == ("1970-04-11T00:00:00+00:00", "1970-04-11T00:01:00+00:00")
+
+
+def test_what_was_decided_on_anothers_is_for_who_may_see_what_others_have(world: World) -> None:
+    theirs = world.shipped("ada")
+    world.ask(approve("bob", waiting(world)[0]))
+    assert decisions(world, "eve") == decisions(world, "bob") == []
+    code, said = world.refused(ListDecisions(user_id="eve", everybody=True))
+    assert (code, "with what other users have" in said) == ("forbidden", True)
+    assert [d.deployment for d in decisions(world, "bob", everybody=True)] == [theirs.id]

@@ -82,6 +82,13 @@ def test_code_waits_for_a_second_person_and_runs_when_that_person_has_looked(
     assert until(lambda: second.state.value == "refused")
     with pytest.raises(oodida.ModuleRefused, match="bob has rejected it: twice is too much"):
         second.wait(5)
+    status, said = command(ada, "ada", "review", "--mine")
+    assert (status, "rejected by bob" in said, "twice is too much" in said) == (0, True, True), said
+    told = json.loads(command(ada, "ada", "review", "--mine", "--json")[1])
+    assert [d["decision"] for d in told] == ["rejected", "approved"]
+    assert [d.by for d in ada.decisions()] == ["bob", "bob"]
+    status, said = command(ada, "ada", "review", "--everybody")
+    assert (status, "forbidden" in said) == (1, True), said
 
 
 def test_what_somebody_may_not_is_told_with_what_he_may(ada: oodida.Fleet) -> None:

@@ -92,6 +92,7 @@ def deploy(  # noqa: PLR0917 - options, all of them by name
             show.out.print(f"{made.name}, {made.digest[:12]}: {_asks(made)}")
             show.out.print("verified, and waiting until a second person approves it by")
             show.out.print(f"    oodida approve {made.id}")
+            show.out.print("what became of it:  oodida review --mine")
             return
         title = f"{made.name}, generation {made.generation}, {made.digest[:12]}"
         told = {

@@ -10,17 +10,36 @@ import typer
 
 from oodida.cli import show
 from oodida.cli.options import Json, Url, User
-from oodida.fleet import connect
+from oodida.fleet import Fleet, connect
 from protocol.errors import BadRequest, Forbidden
 from protocol.limits import LimitsAsked
-from protocol.messages import Review
+from protocol.messages import Decision, Review
 
 Id = Annotated[str, typer.Argument(help="The deployment, as `oodida review` lists it.")]
 
 
-def review(*, as_json: Json = False, url: Url = None, user: User = None) -> None:
-    """The deployments that wait until a second person approves."""
+def review(
+    *,
+    mine: Annotated[
+        bool,
+        typer.Option("--mine", help="What became of yours: by whom, when, why."),
+    ] = False,
+    everybody: Annotated[
+        bool,
+        typer.Option("--everybody", help="The same of all users, if you may see what they have."),
+    ] = False,
+    as_json: Json = False,
+    url: Url = None,
+    user: User = None,
+) -> None:
+    """The deployments that wait until a second person approves.
+
+    With --mine also those that wait no more: approved, rejected, or not approved in time.
+    """
     with show.errors(json_wanted=as_json), connect(url, user) as fleet:
+        if mine or everybody:
+            _decisions(fleet, everybody=everybody, as_json=as_json)
+            return
         found = fleet.reviews()
         if as_json:
             show.as_json(found)
@@ -32,6 +51,32 @@ def review(*, as_json: Json = False, url: Url = None, user: User = None) -> None
         )
         if found:
             show.out.print("look at one and decide:  oodida approve DEPLOYMENT")
+
+
+def _decisions(fleet: Fleet, *, everybody: bool, as_json: bool) -> None:
+    found = fleet.decisions(everybody=everybody)
+    if as_json:
+        show.as_json(found)
+        return
+    show.table(
+        f"Deployments of {'everybody' if everybody else fleet.user} that had to wait",
+        ["deployment", *(["of"] if everybody else []), "module", "decision", "when", "why"],
+        [
+            [d.deployment, *([d.user_id] if everybody else []), d.name, _said(d), d.at, _why(d)]
+            for d in found
+        ],
+    )
+
+
+def _said(found: Decision) -> str:
+    by = f" by {found.by}" if found.by else ""
+    return f"{found.decision.replace('_', ' ')}{by}"
+
+
+def _why(found: Decision) -> str:
+    if found.decision == "waiting":
+        return f"since {found.since}"
+    return f"generation {found.generation}" if found.generation else found.reason
 
 
 def approve(
