@@ -20,7 +20,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from protocol.errors import BrokerBusy, LinkError, NotAuthorised, NotConnected
-from protocol.link import credentials, packets
+from protocol.link import credentials, doubt, packets
 from protocol.link.address import Address
 from protocol.link.credentials import Credentials
 from protocol.link.message import Incoming, Outgoing, Will
@@ -118,6 +118,8 @@ class Connection:
         self._max_packet = MAX_MESSAGE + PACKET_MARGIN
         self._misc: asyncio.TimerHandle | None = None
         self._wire: Wire | None = None
+        #: How the broker's first answer began.
+        self._first = b""
         self._mid = 0x8000
         self._leaving = False
         #: True if another program has connected under our name.
@@ -160,7 +162,7 @@ class Connection:
             except ConnectionResetError:
                 if tls is None:
                     raise
-                raise LinkError("it ended the connection when TLS began: is it mqtt://?") from None
+                raise LinkError(doubt.wants_none(self._address)) from None
             self._client.wire = self._wire
             self._client.connect(
                 host,
@@ -301,6 +303,11 @@ class Connection:
         wire = self._wire
         if wire is None:
             return
+        if not self._accepted.done():
+            self._first = self._first or bytes(wire.came[:2])
+            ended = wire.gone.is_set()
+            if why := doubt.wants_tls(self._address, self._first, ended=ended):
+                self._end(why)
         try:
             for first, packet, body in packets.split(wire.came, MAX_MESSAGE + PACKET_MARGIN):
                 if self.lost.done():

@@ -24,6 +24,7 @@ from protocol.errors import (
     WrongName,
 )
 from protocol.identity import Identity
+from protocol.link import doubt
 from protocol.link.address import Address, parse_url
 from protocol.signing import named
 
@@ -31,6 +32,10 @@ from protocol.signing import named
 LOOK_S: Final = (0.2, 60.0)
 #: X509_V_ERR_... of OpenSSL.
 _EXPIRED: Final = frozenset({9, 10})
+#: What OpenSSL says when whatever answers speaks no TLS.
+_NO_TLS: Final = frozenset(
+    {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF_WHILE_READING"}
+)
 _OTHER_HOST: Final = frozenset({62, 64})
 #: What a broker says of our certificate, as OpenSSL calls the alert.
 _REFUSALS: Final = {
@@ -163,8 +168,8 @@ def explained(problem: BaseException | None, address: Address) -> LinkError | No
     for alert, error in _REFUSALS.items():
         if reason.endswith(alert):
             return type(error)(error.message)
-    if reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}:
-        return LinkError(f"{address.host}:{address.port} does not speak TLS; is it mqtt://?")
+    if reason in _NO_TLS:
+        return LinkError(doubt.wants_none(address))
     if reason.endswith(("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL")):
         return LinkError("the broker does not speak TLS 1.3")
     return LinkError(f"TLS: {reason or problem}")

@@ -112,10 +112,10 @@ class Link:
         if self._keeper is not None and self._keeper.done():  # it gives up for two reasons only
             return self._refused or self._taken_over()
         where = f"{self.address.host}:{self.address.port}"
-        return LinkError(
-            f"the broker at {where} cannot be reached: {self._last_problem}. "
-            "Is it running (`oodida up` starts one here), and is the address right?"
-        )
+        problem = self._last_problem
+        if "? " not in problem:  # else it asks what is likelier
+            problem += ". Is it running (`oodida up` starts one here), and is the address right?"
+        return LinkError(f"the broker at {where} cannot be reached: {problem}")
 
     def _taken_over(self) -> NameInUse:
         return NameInUse(

@@ -33,7 +33,11 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
 
 
 def refused(
-    kind: type[errors.OodidaError], url: str, folder: Path, client_id: str, patience_s: float = 20
+    kind: type[errors.OodidaError],
+    url: str,
+    folder: Path | None,
+    client_id: str,
+    patience_s: float = 20,
 ) -> str:
     async def scenario() -> None:
         with pytest.raises(errors.LinkError) as caught:
@@ -137,7 +141,16 @@ def test_a_folder_that_cannot_be_used_says_why(secure: Secure, tmp_path: Path) -
 def test_no_tls_where_it_is_expected_says_so(broker: str, secure: Secure) -> None:
     plain = broker.replace("mqtt://", "mqtts://").replace("localhost", "127.0.0.1")
     folder = secure.enroll("vehicle:car-1")
-    assert "is it mqtt://?" in refused(errors.LinkError, plain, folder, "vehicle:car-1", 2)
+    said = refused(errors.LinkError, plain, folder, "vehicle:car-1", 2)
+    assert f"write {plain.replace('mqtts:', 'mqtt:')}" in said
+    assert "`oodida up`" not in said, "it runs"
+
+
+def test_tls_where_none_is_expected_says_so(secure: Secure) -> None:
+    plain = secure.url.replace("mqtts:", "mqtt:")
+    said = refused(errors.LinkError, plain, None, "vehicle:car-1", 2)
+    assert f"Does it want TLS? Then write {secure.url}" in said
+    assert "`oodida up`" not in said, "it runs"
 
 
 def test_revoking_ends_the_open_connection_and_refuses_the_next(secure: Secure) -> None:
