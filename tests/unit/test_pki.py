@@ -180,7 +180,9 @@ def test_the_commands_from_nothing_to_revoked(tmp_path: Path) -> None:
     assert command("enroll", "worker", "car-1", "--pki", pki, "--to", tmp_path / "w")[0] == 0
     assert (tmp_path / "w" / "cert.pem").is_file()
     status, said = command("revoke", "car-1", "--pki", pki, "--json")
-    assert (status, json.loads(said)["error"]["code"]) == (1, "bad_request")
+    error = json.loads(said)["error"]
+    assert (status, error["code"]) == (1, "bad_request")
+    assert "car-1 is vehicle:car-1 and worker:car-1: say which one" in error["message"]
     status, said = command("revoke", "vehicle:car-1", "--pki", pki, "--json")
     assert [one["state"] for one in json.loads(said)] == ["revoked"]
     status, said = command("pki", "list", "--pki", pki, "--json")
@@ -190,9 +192,29 @@ def test_the_commands_from_nothing_to_revoked(tmp_path: Path) -> None:
         (("enroll", "vehicle", "a/b"), "bad_request"),
         (("enroll", "admin", "a"), "bad_request"),
         (("revoke", "vehicle:car-1"), "not_enrolled"),
+        (("revoke", "vehicle", "car-1"), "not_enrolled"),
+        (("revoke", "car-1", "car-2"), "bad_request"),
+        (("revoke", "vehicle", "car-1", "car-2"), "bad_request"),
         (("revoke", "nobody"), "not_enrolled"),
         (("pki", "init", pki), "authority_exists"),
     ):
         extra = () if words[0] == "pki" else ("--pki", pki)
         status, said = command(*words, *extra, "--json")
         assert (status, json.loads(said)["error"]["code"]) == (1, code)
+
+
+@pytest.mark.parametrize("words", [("worker", "w"), ("worker:w",), ("w",)])
+def test_who_is_revoked_is_said_as_for_enroll_or_by_a_name_that_is_one_alone(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    pki = tmp_path / "pki"
+    assert command("pki", "init", pki, "--host", "broker.example")[0] == 0
+    for role, name in (("worker", "w"), ("vehicle", "car-1")):
+        assert command("enroll", role, name, "--pki", pki)[0] == 0
+    status, said = command("revoke", *words, "--pki", pki)
+    assert (status, "worker:w: its certificate revoked" in said.replace("\n", " ")) == (0, True)
+    states = {
+        one["name"]: one["state"]
+        for one in json.loads(command("pki", "list", "--pki", pki, "--json")[1])
+    }
+    assert states == {"worker:w": "revoked", "vehicle:car-1": "valid"}

@@ -161,19 +161,27 @@ def enroll(
 
 
 def revoke(
-    name: Annotated[str, typer.Argument(help="ROLE:NAME, such as vehicle:car-1.")],
+    who: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[ROLE] NAME",
+            help="Such as vehicle car-1, or vehicle:car-1. The name alone, if no other role was "
+            "ever given a certificate for it.",
+        ),
+    ],
     pki: Folder = Path("pki"),
     *,
     as_json: Json = False,
 ) -> None:
     """Take back every certificate of a name: the broker ends its connection and lets it in no more.
 
+    vehicle:car-1 and worker:car-1 are two names: one is revoked, the other goes on.
     The broker reads the list anew within a second, if it has FOLDER/broker itself and not a copy;
     otherwise hand it FOLDER/broker/crl.pem. `oodida enroll` lets the name in again.
     """
     with show.errors(json_wanted=as_json):
         found = _open(pki)
-        taken = found.revoke(_meant(found, name), _now())
+        taken = found.revoke(_meant(found, who), _now())
         if as_json:
             show.as_json(
                 [_told(one, _now()) for one in found.issued() if one.serial in _serials(taken)]
@@ -235,8 +243,13 @@ def _open(folder: Path) -> Pki:
     return Pki(folder)
 
 
-def _meant(pki: Pki, word: str) -> Identity:
-    """``role:name``, or a name that one role alone has."""
+def _meant(pki: Pki, words: Sequence[str]) -> Identity:
+    """``role name`` as for `enroll`, ``role:name``, or a name that one role alone has."""
+    word, *name = words
+    if len(name) == 1:
+        return identity.of(word, name[0])
+    if name:
+        raise BadRequest("one at a time: give a role and a name, such as vehicle car-1")
     if ":" in word:
         return identity.parse(word)
     found = sorted({one.who for one in pki.issued() if one.who.name == word})
