@@ -43,6 +43,11 @@ class Grant(Frozen):
     environments: tuple[EnvironmentWord, ...] | None = None
     daily_tasks: Annotated[int, Field(ge=0, strict=True)] | None = None
 
+    @property
+    def only(self) -> str:
+        """What the vehicles have that it may use, in words."""
+        return ", ".join(f"{name}={value}" for name, value in self.vehicles.items())
+
     def sees(self, attributes: Any) -> bool:
         """True for the attributes of a vehicle that it may use."""
         return all(k in attributes and attributes[k] == v for k, v in self.vehicles.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from orchestrator import audit, environments, events, quota, seen, shipped
+from orchestrator import audit, environments, events, quota, seen, selection, shipped
 from orchestrator.environments import Known
 from orchestrator.events import privilege_of
 from orchestrator.store import changes, deployment_queries, environment_queries, queries
@@ -20,7 +20,6 @@ from protocol.errors import (
     NoWorker,
     OodidaError,
     SourceTooLarge,
-    UnknownVehicle,
 )
 from protocol.lifecycle import DeploymentState, EnvironmentState
 from protocol.messages import (
@@ -136,13 +135,9 @@ def _check(turn: Turn, deploy: Deploy) -> None:
     if deploy.side is Side.OFFBOARD and deploy.vehicles is not None:
         raise BadRequest("an off-board module goes to the workers; it selects no vehicles")
     if deploy.side is Side.ONBOARD:
-        fleet = seen.fleet(turn.session)
-        chosen = (deploy.vehicles or Select.all()).choose(fleet)
-        if not any(name in fleet for name in chosen):
-            raise UnknownVehicle(
-                f"none of the selected vehicles is known{': ' if chosen else ''}"
-                f"{', '.join(chosen[:5])}; `oodida vehicles` lists those that are"
-            )
+        user, grant = deploy.user_id, turn.authority.grant(deploy.user_id)
+        select = deploy.vehicles or Select.all()
+        selection.chosen(user, grant, select, seen.fleet(turn.session))
     if not queries.online(turn.session, "workers"):
         raise NoWorker
 

@@ -90,12 +90,11 @@ def _assignment(turn: Turn, user: str, grant: Grant, asked: Assignment) -> Assig
 
 def _narrowed(user: str, grant: Grant, asked: Select, fleet: Mapping[str, Seen]) -> Select:
     """A selection of the vehicles that a user may use, and of no other."""
-    only = ", ".join(f"{name}={value}" for name, value in grant.vehicles.items())
     if asked.names is not None:
         outside = [n for n in asked.names if n not in fleet or not grant.sees(fleet[n].attributes)]
         if outside:
             raise Forbidden(
-                f"{user} may use vehicles with {only}, which {', '.join(outside[:_NAMED])} "
+                f"{user} may use vehicles with {grant.only}, which {', '.join(outside[:_NAMED])} "
                 f"{'is' if len(outside) == 1 else 'are'} not; {WHO}",
                 user=user, vehicles=outside[:1000],
             )  # fmt: skip
@@ -103,7 +102,9 @@ def _narrowed(user: str, grant: Grant, asked: Select, fleet: Mapping[str, Seen])
     for name, value in grant.vehicles.items():
         if name in asked.attributes and asked.attributes[name] != value:
             other = f"{name}={asked.attributes[name]}"
-            raise Forbidden(f"{user} may use vehicles with {only}, not {other}; {WHO}", user=user)
+            raise Forbidden(
+                f"{user} may use vehicles with {grant.only}, not {other}; {WHO}", user=user
+            )
     both = {**asked.attributes, **grant.vehicles}
     return Select(attributes=both, size=asked.size, seed=asked.seed)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from orchestrator import assignments, orders, seen
+from orchestrator import assignments, orders, seen, selection
 from orchestrator.seen import Seen
 from orchestrator.store import changes, deployment_queries, queries
 from orchestrator.store.tables import AssignmentRow, ModuleRow
@@ -17,12 +17,10 @@ from protocol.errors import (
     NoWorker,
     UnknownModule,
     UnknownSignal,
-    UnknownVehicle,
 )
 from protocol.lifecycle import AssignmentState
 from protocol.messages import Submit
 from protocol.module import Side
-from protocol.participation import Participation
 
 
 def submit(turn: Turn, request: Submit) -> None:
@@ -36,7 +34,7 @@ def submit(turn: Turn, request: Submit) -> None:
     onboard = _module(turn, user, Side.ONBOARD, spec.onboard.module)
     offboard = _module(turn, user, Side.OFFBOARD, spec.offboard.module)
     fleet = seen.fleet(turn.session)
-    targets = _targets(spec, fleet)
+    targets = selection.chosen(user, turn.authority.grant(user), spec.vehicles, fleet)
     _check_signals(spec, [fleet[name] for name in targets if name in fleet])
     if not queries.online(turn.session, "workers"):
         raise NoWorker
@@ -91,23 +89,6 @@ def _pinned(turn: Turn, user: str, spec: Assignment, current: ModuleRow | None) 
     if row is None:
         raise UnknownModule(f"no generation of {name} has the digest {spec.digest}")
     return row
-
-
-def _targets(spec: Assignment, fleet: Mapping[str, Seen]) -> list[str]:
-    targets = spec.vehicles.choose(fleet)
-    if any(name in fleet for name in targets):
-        return targets
-    missing = {
-        name: Participation(status="unknown", reason="no vehicle of this name was ever seen")
-        for name in targets
-    }
-    if spec.vehicles.names is not None:
-        near = difflib.get_close_matches(targets[0], fleet, n=3)
-        hint = f"; did you mean {', '.join(near)}?" if near else "; `oodida vehicles` lists them"
-        message = f"no vehicle is known by the name {', '.join(targets[:5])}{hint}"
-    else:
-        message = "no known vehicle is selected; `oodida vehicles` lists them"
-    raise UnknownVehicle(message, participation={v: p.model_dump() for v, p in missing.items()})
 
 
 def _check_signals(spec: Assignment, chosen: Sequence[Seen]) -> None:

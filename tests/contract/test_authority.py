@@ -117,6 +117,38 @@ def test_who_is_limited_to_vehicles_reaches_no_other(world: World) -> None:
     assert asked(world) == ["car-1", "car-3"]
 
 
+def test_who_is_limited_is_told_of_his_own_vehicles_alone_why_none_is_selected(
+    world: World,
+) -> None:
+    roles = ROLES + '[users.nil]\nrole = "analyst"\nvehicles = { region = "mars" }\n'
+    world.authority = Authority.parse(roles)
+
+    def submitted(user: str, select: Select) -> tuple[str, str]:
+        return world.refused(submit(user, mean(select)))
+
+    def deployed(user: str, select: Select) -> tuple[str, str]:
+        return world.refused(
+            Deploy(
+                user_id=user, mode="deploy_onboard", id=new_id(), name="m", custom_code=SOURCE,
+                limits=LimitsAsked(profile="small"), vehicles=select,
+            )
+        )  # fmt: skip
+
+    for ask in (submitted, deployed):
+        told = {
+            "ada": ask("ada", Select.where(region="moon")),
+            "bob": ask("bob", Select.where(model="x")),
+            "nil": ask("nil", Select.all()),
+        }
+        assert {code for code, _ in told.values()} == {"unknown_vehicle"}
+        assert "no vehicle has region=moon: region is eu, us;" in told["ada"][1]
+        limited = "no vehicle that bob may use (region=eu) has model=x: none has an attribute model"
+        assert limited in told["bob"][1]
+        assert "no vehicle that nil may use (region=mars) was ever seen;" in told["nil"][1]
+        assert "an administrator can change that" in told["nil"][1]
+        assert all("car-" not in said for _, said in told.values())
+
+
 def test_a_request_to_a_limited_selection_may_be_sent_twice(world: World) -> None:
     once = submit("bob", mean(), "a")
     assert world.ask(once).error is None
