@@ -25,6 +25,9 @@ app = typer.Typer(
     "log: with it, [bold]oodida audit verify --head[/bold] finds even a log that was cut off.",
 )
 
+#: The table's columns; the year is in its title.
+COLUMNS: Final = ("no.", "time", "who", "what", "about", "outcome")
+_LONGEST_WORD: Final = 19
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 Head = Annotated[
@@ -49,25 +52,35 @@ def listed(
     url: Url = None,
     user: User = None,
 ) -> None:
-    """What was done and what was refused, oldest first."""
+    """What was done and what was refused, oldest first.
+
+    Long names and reasons are cut off in the table; with --json everything is there.
+    """
     with show.errors(json_wanted=as_json), connect(url, user) as fleet:
         found = fleet.audit(by, action, _moment(since))
         if as_json:
             for entry in found:
                 show.as_json(entry)
             return
-        show.table(
-            "Audit log, in UTC",
-            ["no.", "time", "who", "what", "about", "allowed", "why not"],
-            [_row(entry) for entry in found],
-        )
+        listed = list(found)
+        years = " to ".join(sorted({listed[n].at[:4] for n in (0, -1)})) if listed else ""
+        title = f"Audit log, {years}, in UTC" if years else "Audit log"
+        show.table(title, COLUMNS, [row(entry) for entry in listed], whole=2)
+        if any("…" in word for entry in listed for word in row(entry)):
+            show.out.print("what is cut off is whole in  oodida audit list --json")
 
 
-def _row(entry: Entry) -> list[object]:
-    why = f"{entry.code}: {entry.reason}" if entry.code else ""
-    when = entry.at[:19].replace("T", " ")
-    allowed = "yes" if entry.allowed else "no"
-    return [entry.number, when, entry.actor, entry.action, entry.subject, allowed, why]
+def row(entry: Entry) -> list[str]:
+    """An entry as the table has it: short enough for 100 columns."""
+    why = re.sub(rf"\S{{{_LONGEST_WORD + 1},}}", lambda long: f"{long[0][:12]}…", entry.reason)
+    outcome = "allowed" if entry.allowed else _cut(f"{entry.code}: {why}", 100)
+    when = entry.at[5:19].replace("T", " ")
+    who = _cut(entry.actor.removeprefix("analyst:"), 14)
+    return [str(entry.number), when, who, entry.action, _cut(entry.subject, 16), outcome]
+
+
+def _cut(words: str, longest: int) -> str:
+    return words if len(words) <= longest else words[: longest - 1] + "…"
 
 
 @app.command()
