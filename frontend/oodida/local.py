@@ -23,7 +23,7 @@ from edge_runtime.signals import open_source
 from oodida.fleet import Fleet, connect
 from oodida.throwaway import Throwaway
 from protocol.assignment import Attribute
-from protocol.errors import BadLimits, BadRecording, BadRequest, SetupError
+from protocol.errors import BadAuthorityFile, BadLimits, BadRecording, BadRequest, SetupError
 from protocol.identity import IdentityRole
 from protocol.imports.rules import read as read_rules
 from protocol.limits import Profiles
@@ -65,9 +65,10 @@ def local(
     custom module may take, such as ``{"time_s": 5, "memory_mb": 256}``. ``import_rules`` is a file
     with what modules may import and use, for worker and vehicles; None are the rules that are
     shipped. ``wheel_folder`` is where the libraries of environments are taken from; None is the
-    index that pip is set to. ``authority`` is a file that says who may do what; None lets everybody
-    do what an analyst may. ``port`` is where the broker listens on loopback, 0 is any free one.
-    ``folder`` keeps store, modules and logs; None is a folder that is removed at the end.
+    index that pip is set to. ``authority`` is a file that says who may do what, in which ``user``
+    has a role; None lets everybody do what an analyst may. ``port`` is where the broker listens on
+    loopback, 0 is any free one. ``folder`` keeps store, modules and logs; None is a folder that is
+    removed at the end.
     ``others`` are further analysts that get a certificate: the folder beside the user's own,
     ``fleet.identity.with_name("bob")``. ``trust``: everybody here has a certificate, made for this
     system alone, and what is deployed and computed is signed; without, whoever reaches the port may
@@ -79,6 +80,9 @@ def local(
     tell = progress or (lambda _: None)
     _check(vehicles, attributes or {})
     _check_rules(import_rules, limits)
+    awaited = _seen_by(
+        user, authority, {name: (attributes or {}).get(name, {}) for name in vehicles}
+    )
     if not 0 <= port <= MAX_PORT:
         raise BadRequest(f"port {port}: a port is 1 to {MAX_PORT}, or 0 for any free one")
     if wheel_folder is not None and not Path(wheel_folder).is_dir():
@@ -131,7 +135,7 @@ def local(
         if issuer is not None:
             who = [issuer.enroll("analyst", name) for name in (*others, user)][-1]
         fleet = stack.enter_context(connect(url, user, identity=who))
-        _wait_online(fleet, set(vehicles))
+        _wait_online(fleet, awaited)
         tell(f"ready at {url}")
         yield fleet
 
@@ -172,6 +176,23 @@ def _check_rules(import_rules: str | Path | None, limits: Mapping[str, float] | 
     if not isinstance(limits, Mapping | None):
         raise BadLimits(f'limits is a dict such as {{"time_s": 5}}, not {type(limits).__name__}')
     Profiles.read().with_maximum(dict(limits or {}))
+
+
+def _seen_by(
+    user: str, file: str | Path | None, vehicles: Mapping[str, Mapping[str, Attribute]]
+) -> set[str]:
+    """Those of the vehicles that a user may use. What is wrong with the file is told at once."""
+    if file is None:
+        return set(vehicles)
+    from orchestrator.authority import Authority
+
+    try:
+        grant = Authority.parse(Path(file).read_text(encoding="utf-8")).grant(user)
+    except (OSError, UnicodeDecodeError) as problem:
+        raise BadAuthorityFile(f"{file} cannot be read: {problem}") from None
+    except BadAuthorityFile as problem:
+        raise BadAuthorityFile(f"{file}: {problem}") from None
+    return {name for name, attributes in vehicles.items() if grant.sees(attributes)}
 
 
 def _home(stack: contextlib.ExitStack, folder: str | Path | None) -> Path:

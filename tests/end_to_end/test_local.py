@@ -17,7 +17,7 @@ import docker.errors
 import pytest
 
 import oodida
-from protocol.errors import BadRecording, SetupError
+from protocol.errors import BadAuthorityFile, BadRecording, Forbidden, SetupError
 from protocol.messages import new_id
 from tests.conftest import until
 
@@ -127,6 +127,19 @@ def test_what_cannot_start_says_why(tmp_path: Path) -> None:
         oodida.local({"car-1": None}, attributes=stranger),
     ):
         pass
+    roles = tmp_path / "roles.toml"
+    for text, kind, said in (
+        (None, BadAuthorityFile, "cannot be read"),
+        ("[users.bob]\nrole = 'king'\n", BadAuthorityFile, "roles.toml: users"),
+        ("[users.bob]\nrole = 'analyst'\n", Forbidden, "ada has no role"),
+    ):
+        if text is not None:
+            roles.write_text(text)
+        with (
+            pytest.raises(kind, match=said),
+            oodida.local({"car-1": None}, user="ada", authority=roles),
+        ):
+            pass
 
 
 def test_a_port_that_is_taken_is_one_clear_error() -> None:

@@ -20,7 +20,7 @@ MAY_IMPORT = {
 }
 #: The one place that knows all the parts, and the guest program, which is baked in with `protocol`.
 EXCEPTIONS = {
-    "frontend/oodida/local.py": {"images", "edge_runtime"},
+    "frontend/oodida/local.py": {"images", "edge_runtime", "orchestrator"},
     "images/sandbox/module_side.py": {"protocol"},
 }
 #: Library -> the only places that may import it.

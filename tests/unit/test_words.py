@@ -9,6 +9,7 @@ import pytest
 from oodida.alike import alike
 from oodida.cli.words import (
     assignment_from,
+    attributes_from,
     budget_from,
     halt_from,
     options,
@@ -38,6 +39,21 @@ def test_a_budget_names_what_it_bounds() -> None:
     assert budget_from(None) is None
     words = "cpu_s=1.5, bytes_sent=10,container_starts=3"
     assert budget_from(words) == Budget(cpu_s=1.5, bytes_sent=10, container_starts=3)
+
+
+def test_an_attribute_names_its_vehicle() -> None:
+    words = ["car-1:region=eu", "car-1:year=2014", "car-2:note=a:b=c", "car-2:leased=true"]
+    assert attributes_from(words) == {
+        "car-1": {"region": "eu", "year": 2014},
+        "car-2": {"note": "a:b=c", "leased": True},
+    }
+    assert attributes_from(None) == {}
+
+
+@pytest.mark.parametrize("word", ["region=eu", ":region=eu", "car-1:region", "car-1:r=[1]"])
+def test_what_is_no_attribute_of_a_vehicle_is_refused(word: str) -> None:
+    with pytest.raises(BadRequest):
+        attributes_from([word])
 
 
 @pytest.mark.parametrize("word", ["many", "", "0x2", "1e"])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,9 +16,8 @@ from oodida.cli.demo import demo as play
 from oodida.cli.doctor import doctor as examine
 from oodida.cli.options import EnvironmentName, Json, To, Url, User
 from oodida.cli.simulating import simulate
-from oodida.cli.words import vehicles_from
-from oodida.fleet import connect, environment_of, side_of, user_name
-from oodida.local import local
+from oodida.cli.up import up
+from oodida.fleet import connect, environment_of, side_of
 from oodida.source import read
 from protocol import methods as catalogue
 from protocol.errors import BadRequest, OodidaError
@@ -63,68 +60,7 @@ def demo(
         play(recordings, as_json=as_json)
 
 
-@app.command()
-def up(
-    vehicle: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=RECORDING.csv, or NAME for a simulated driver; several times."),
-    ] = None,
-    port: Annotated[
-        int, typer.Option(min=1, max=65_535, help="Where the broker listens on loopback.")
-    ] = 1883,
-    rate_hz: Annotated[
-        float | None, typer.Option(help="Samples a second. Default: without waiting.")
-    ] = None,
-    folder: Annotated[
-        Path | None, typer.Option(help="Keep store, modules and logs here. Default: nowhere.")
-    ] = None,
-    import_rules: Annotated[
-        Path | None,
-        typer.Option(help="What modules may import, for vehicles and worker. Default: as shipped."),
-    ] = None,
-    *,
-    trust: Annotated[
-        bool,
-        typer.Option(
-            "--trust", help="Make certificates for everybody here; the output says how to use them."
-        ),
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Start a whole system on this machine, and keep it up until interrupted.
-
-    Without --vehicle: three simulated drivers, car-1 to car-3. In a second terminal, for example:
-
-        oodida run --onboard mean --signals VEHICLE_SPEED --samples 50
-
-    Whoever is logged in on this machine can reach it, and nobody from elsewhere. With --trust only
-    who has a certificate, and what is deployed and computed is signed, as in a fleet.
-    """
-    # Also where a shell has started it in the background, with interrupts ignored.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
-    with show.errors(json_wanted=as_json):
-        chosen = vehicles_from(vehicle or ["car-1", "car-2", "car-3"])
-        progress = None if as_json else show.err.print
-        with local(
-            chosen, port=port, rate_hz=rate_hz, folder=folder, import_rules=import_rules,
-            progress=progress, trust=trust, user=user_name(None),
-        ) as fleet:  # fmt: skip
-            if as_json:
-                told = {"url": fleet.url, "vehicles": list(chosen)}
-                proof = {"identity": str(fleet.identity)} if fleet.identity is not None else {}
-                show.as_json({**told, **proof})
-            else:
-                show.out.print(f"up at {fleet.url} with {', '.join(chosen)}; Ctrl-C ends it")
-                if fleet.identity is not None:
-                    show.out.print("in a second terminal, before all else:")
-                    show.out.print(f"    export OODIDA_URL={fleet.url}", soft_wrap=True)
-                    show.out.print(f"    export OODIDA_IDENTITY={fleet.identity}", soft_wrap=True)
-            try:
-                while True:
-                    time.sleep(3600)
-            except KeyboardInterrupt:
-                show.err.print("stopping")
+app.command()(up)
 
 
 @app.command()

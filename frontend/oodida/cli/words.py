@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from oodida.environment import Environment
 from protocol.account import Budget
-from protocol.assignment import CUSTOM, Assignment, Offboard, Onboard, Select, explain
+from protocol.assignment import CUSTOM, Assignment, Attribute, Offboard, Onboard, Select, explain
 from protocol.errors import BadRequest
 from protocol.topics import is_name
 
@@ -62,6 +62,22 @@ def vehicles_from(words: list[str]) -> dict[str, str | None]:
         if name in found:
             raise BadRequest(f"the vehicle {name} is given twice")
         found[name] = path if equals else None
+    return found
+
+
+def attributes_from(words: list[str] | None) -> dict[str, dict[str, Attribute]]:
+    """``VEHICLE:NAME=VALUE`` each."""
+    found: dict[str, dict[str, Attribute]] = {}
+    for word in words or []:
+        vehicle, colon, pair = word.partition(":")
+        if not colon or not vehicle:
+            raise BadRequest(
+                f"--attribute {word!r:.60}: say of which vehicle, such as car-1:region=eu"
+            )
+        name, value = _pair(pair)
+        if not isinstance(value, bool | int | float | str):
+            raise BadRequest(f"--attribute {word!r:.60}: a value is text, a number, true or false")
+        found.setdefault(vehicle, {})[name] = value
     return found
 
 
