@@ -31,7 +31,14 @@ from edge_runtime.vouched import Vouched
 from edge_runtime.work import Work
 from protocol import endorsement, identity, messages, topics
 from protocol.endorsement import OFFBOARD
-from protocol.errors import POLICY_CODES, BadRequest, LinkError, NameInUse, WrongSender
+from protocol.errors import (
+    POLICY_CODES,
+    BadRequest,
+    BadSignature,
+    LinkError,
+    NameInUse,
+    WrongSender,
+)
 from protocol.link import Incoming, Link, Outgoing, Will
 from protocol.link.enrolment import keep_renewed
 from protocol.messages import (
@@ -84,7 +91,7 @@ class Agent:
         policy = settings.policy
         gate = Gate(lambda: policy.policy, units, account, self._clock.wall)
         to = OFFBOARD if settings.role == "workers" else endorsement.vehicle(settings.name)
-        vouched = Vouched.load(settings.identity, to)
+        vouched = self._vouched = Vouched.load(settings.identity, to)
         self._installer = Installer(
             self._modules, sandbox, admission, self._reporter, environments, self._work.start,
             vouched, gate,
@@ -292,6 +299,7 @@ class Agent:
         """One message; it is acknowledged when what has to be kept of it is in the journal."""
         address = topics.parse(message.topic)
         try:
+            self._vouched.check_message(message)
             match address.channel if address is not None else "":
                 case "orders":
                     if self._orders.take(message):
@@ -303,7 +311,7 @@ class Agent:
                     self._reporter.received(receipt.id)
                 case _:
                     pass
-        except BadRequest as problem:
+        except (BadRequest, BadSignature) as problem:
             log.warning("dropped a message on %s: %s", message.topic, problem)
             metrics.REFUSED.add(problem.code)
         except Exception:  # one message, whatever it holds or the disk says, must not end the rest

@@ -13,6 +13,7 @@ from edge_runtime import metrics
 from protocol import endorsement
 from protocol.endorsement import OFFBOARD, TRIAL
 from protocol.errors import BadSignature
+from protocol.link import Incoming, authentic
 from protocol.module import Module
 from protocol.signing import Trust
 
@@ -33,6 +34,14 @@ class Vouched:
     def load(cls, identity: Path | None, to: str) -> Self:
         """With the authority of an identity's folder, None for none. Raises BadIdentity."""
         return cls(None if identity is None else Trust.load(identity / "ca.pem"), to)
+
+    def check_message(self, message: Incoming, now: float | None = None) -> None:
+        """Raises BadSignature unless the cloud has sent a message.
+
+        ``now`` is in seconds since 1970, by default the machine's.
+        """
+        if self._trust is not None:
+            authentic.check(self._trust, message, time.time() if now is None else now)
 
     def check(self, module: Module) -> None:
         """Raises BadSignature if a module may not be run."""

@@ -103,9 +103,11 @@ def _handle(
     try:
         match address.family, address.channel:
             case "vehicles" | "workers", "reports":
+                _check_signature(turn, message)
                 report, tree = messages.read(REPORT, message.payload, message.content_type)
                 _report(turn, address, report, tree, said)
             case ("vehicles" | "workers") as role, "presence":
+                _check_signature(turn, message)
                 if message.payload:  # an empty one clears a retained presence
                     with turn.savepoint():
                         presences.seen(turn, role, address.name, message)
@@ -133,6 +135,7 @@ def _handle(
 def _request(turn: Turn, address: Address, message: Incoming, holdings: Holdings) -> None:
     request = None
     try:
+        _check_signature(turn, message)
         with turn.savepoint():
             request = messages.decode(REQUEST, message.payload, message.content_type)
             _check_sender(request, address)
@@ -153,6 +156,12 @@ def _request(turn: Turn, address: Address, message: Incoming, holdings: Holdings
             audit.refused(turn, address, message, request, known)
         raise
     metrics.REQUESTS.add(request.mode)
+
+
+def _check_signature(turn: Turn, message: Incoming) -> None:
+    """Raises BadSignature unless its sender has signed it, where there are certificates."""
+    if turn.vouching is not None:
+        turn.vouching.check_message(message, turn.now)
 
 
 def _check_sender(request: Request, address: Address) -> None:

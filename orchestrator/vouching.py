@@ -8,11 +8,11 @@ from typing import Self
 
 from orchestrator.store.queries import Brief
 from protocol import endorsement, identity, topics
-from protocol.endorsement import CLOCKS_DIFFER_S
 from protocol.errors import BadIdentity, BadSignature, NotSigned
+from protocol.link import Incoming, authentic
 from protocol.messages import Deploy, TaskReport
 from protocol.module import Module
-from protocol.signing import Signature, Signer, Trust, fingerprint
+from protocol.signing import CLOCKS_DIFFER_S, Signature, Signer, Trust, fingerprint
 from protocol.values import Tree
 
 
@@ -40,6 +40,10 @@ class Vouching:
                 f"the module was signed {abs(off):.0f} s {'before' if off < 0 else 'after'} it "
                 "came: set the clock and deploy again"
             )
+
+    def check_message(self, message: Incoming, now: float) -> None:
+        """Raises BadSignature unless whoever may send to a message's topic has sent it."""
+        authentic.check(self.trust, message, now)
 
     def check_result(
         self,

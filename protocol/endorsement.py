@@ -13,7 +13,7 @@ from pydantic import Field
 from protocol.errors import BadSignature, NotSigned
 from protocol.identity import Identity
 from protocol.outcome import Frozen
-from protocol.signing import Signature, Signer, Trust
+from protocol.signing import CLOCKS_DIFFER_S, Signature, Signer, Trust
 
 if TYPE_CHECKING:
     from protocol.limits import LimitsAsked
@@ -25,8 +25,6 @@ _CLOUD: Final = "module for"
 OFFBOARD: Final = "offboard"
 #: Environments that every vehicle has: there is no other image for them.
 _NAMED: Final = ("minimal", "science")
-#: How far clocks may be apart, in seconds.
-CLOCKS_DIFFER_S: Final = 600.0
 TRIAL: Final = "trial"
 
 

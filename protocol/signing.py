@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 #: ECDSA with SHA-256, as a certificate of our authority names it (RFC 5758, section 3.2), in DER.
 _ALGORITHM: Final = bytes.fromhex("300a06082a8648ce3d040302")
+#: How far clocks may be apart, in seconds.
+CLOCKS_DIFFER_S: Final = 600.0
 #: Certificates whose issuer has been looked at, and who need not be looked at again.
 REMEMBERED: Final = 20_000
 

@@ -15,10 +15,13 @@ from typing import Any, Final, NamedTuple
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from oodida.pki import Pki
 from protocol import identity
 from protocol.identity import Identity
+from protocol.link import packets
 from tests.conftest import TEST_LABEL
 
 WAIT_S: Final = 20.0
@@ -123,8 +126,19 @@ class Raw:
         self._client.loop_start()
         return self._answers.get(timeout=WAIT_S)
 
-    def publish(self, topic: str, payload: bytes = b"evil", *, retain: bool = False) -> int:
-        self._client.publish(topic, payload, qos=1, retain=retain)
+    def publish(
+        self,
+        topic: str,
+        payload: bytes = b"evil",
+        *,
+        retain: bool = False,
+        signature: str | None = None,
+    ) -> int:
+        properties = None
+        if signature is not None:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.UserProperty = (packets.SIGNATURE, signature)
+        self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
         return self._answers.get(timeout=WAIT_S)
 
     def subscribe(self, topic: str) -> int:

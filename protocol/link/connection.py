@@ -46,6 +46,8 @@ KEEPALIVE_S: Final = 20
 LOOK_S: Final = 4.0
 #: Room for topic and properties beside the largest payload.
 PACKET_MARGIN: Final = 64 * 1024
+#: What a packet of ours has beside topic and payload, at most: the signature is most of it.
+BESIDE: Final = 4096
 CONNECT_TIMEOUT_S: Final = 10.0
 
 
@@ -146,6 +148,8 @@ class Connection:
             last = _properties(PacketTypes.WILLMESSAGE)
             last.WillDelayInterval = will.delay_s
             last.ContentType = JSON
+            if will.signature is not None:
+                last.UserProperty = (packets.SIGNATURE, will.signature)
             self._client.will_set(will.topic, will.payload, qos=1, retain=True, properties=last)
         host, port, _ = self._address
         # Read each time: a certificate may have been renewed since.
@@ -213,7 +217,7 @@ class Connection:
             message, batch, number = self._backlog.popleft()
             if batch.done.done():
                 continue  # whoever wanted it sent has been cancelled
-            if len(message.payload) + len(message.topic) + 1024 > self._max_packet:
+            if len(message.payload) + len(message.topic) + BESIDE > self._max_packet:
                 size = len(message.payload)
                 problem = LinkError(f"the message has {size} bytes, more than the broker takes")
                 batch.settle(number, problem)
@@ -387,6 +391,7 @@ class Connection:
                 response_topic=message.response_topic,
                 correlation=message.correlation,
                 acknowledge=acknowledge,
+                signature=message.signature,
             )
         )
 

@@ -6,15 +6,17 @@ import asyncio
 import datetime as dt
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
 from protocol.errors import IdentityError, LinkError, NameInUse, NotConnected
-from protocol.link import credentials
+from protocol.link import authentic, credentials
 from protocol.link.address import parse_url
 from protocol.link.connection import Connection, Windows
 from protocol.link.message import Incoming, Outgoing, Will
+from protocol.signing import Signer
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,8 @@ class Link:
 
     ``identity`` is the folder that proves who we are to a broker that speaks TLS (``mqtts://``); it
     is read before each connection, and a connection is made anew when a later certificate is in it.
-    Raises BadIdentity if there has to be one, or may not be.
+    Raises BadIdentity if there has to be one, or may not be. What we send is signed by it;
+    whoever receives looks at that (`protocol.link.authentic.check`).
 
     ``on_up`` runs after each connection, subscriptions made; ``will`` is asked before each.
     ``session_expiry_s`` 0 gives a session that ends with the connection, as members of a shared
@@ -86,6 +89,7 @@ class Link:
         self._last_problem = "no answer"
         self._identity = credentials.needed(url, identity)
         self._refused: IdentityError | None = None
+        self._signer: Signer | None = None
 
     async def __aenter__(self) -> Self:
         self._keeper = asyncio.create_task(self._keep(), name=f"link-{self.client_id}")
@@ -170,7 +174,19 @@ class Link:
         """
         if self._connection is None or not self.connected:
             return [NotConnected() for _ in messages]
-        return await self._connection.publish(messages)
+        return await self._connection.publish([self._signed(message) for message in messages])
+
+    def _signed(self, message: Outgoing) -> Outgoing:
+        if self._signer is None:
+            return message
+        return authentic.signed(self._signer, message, time.time())
+
+    def _last_will(self) -> Will | None:
+        will = self._will() if self._will is not None else None
+        if will is None:
+            return None
+        signed = self._signed(Outgoing(will.topic, will.payload))
+        return will._replace(signature=signed.signature)
 
     async def ask_again(self, topic: str) -> None:
         """Have a topic's retained message delivered once more. Without a connection it will be."""
@@ -228,7 +244,9 @@ class Link:
                 self.address, self.client_id, self._inbox, self._windows, self._identity
             )
             try:
-                await connection.open(self._session_expiry_s, self._will() if self._will else None)
+                if self._identity is not None and self._signer is None:
+                    self._signer = Signer(self._identity)
+                await connection.open(self._session_expiry_s, self._last_will())
                 await connection.subscribe(self._subscriptions)
                 self._up.set()
                 if told and self._connection is not None:

@@ -8,16 +8,11 @@ from typing import NamedTuple
 from protocol.values import JSON
 
 
-class Will(NamedTuple):
-    """What the broker says for us, `delay_s` after it lost us without a goodbye."""
-
-    topic: str
-    payload: bytes
-    delay_s: int = 2
-
-
 class Outgoing(NamedTuple):
-    """A message to publish. ``expiry_s``: the broker drops it if nobody took it by then."""
+    """A message to publish. ``expiry_s``: the broker drops it if nobody took it by then.
+
+    ``signature`` is put in by the link, where there are certificates (`protocol.link.authentic`).
+    """
 
     topic: str
     payload: bytes
@@ -26,6 +21,16 @@ class Outgoing(NamedTuple):
     expiry_s: int | None = None
     response_topic: str | None = None
     correlation: bytes | None = None
+    signature: str | None = None
+
+
+class Will(NamedTuple):
+    """What the broker says for us, `delay_s` after it lost us without a goodbye."""
+
+    topic: str
+    payload: bytes
+    delay_s: int = 2
+    signature: str | None = None
 
 
 class Incoming(NamedTuple):
@@ -37,3 +42,4 @@ class Incoming(NamedTuple):
     response_topic: str | None
     correlation: bytes | None
     acknowledge: Callable[[], None]
+    signature: str | None = None

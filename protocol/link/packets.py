@@ -18,6 +18,9 @@ PUBACK: Final = 0x40
 #: What the properties of a PUBLISH are called on the wire.
 _FORMAT, _EXPIRY, _CONTENT, _RESPONSE, _CORRELATION = 0x01, 0x02, 0x03, 0x08, 0x09
 _SUBSCRIPTION, _ALIAS, _USER = 0x0B, 0x23, 0x26
+#: The user property with the signature of who has sent a message.
+SIGNATURE: Final = "signature"
+_SIGNATURE: Final = SIGNATURE.encode()
 
 
 class Malformed(Exception):
@@ -34,6 +37,7 @@ class Published(NamedTuple):
     content_type: str
     response_topic: str | None
     correlation: bytes | None
+    signature: str | None = None
 
 
 def split(buffer: bytearray, most: int) -> Iterator[tuple[int, bytes, int]]:
@@ -85,7 +89,7 @@ def _read_publish(packet: bytes, at: int) -> Published:
     end = at + length
     if end > len(packet) or qos == 3 or (qos and not mid):
         raise Malformed("a PUBLISH that contradicts itself")
-    content_type, response_topic, correlation = JSON, None, None
+    content_type, response_topic, correlation, signature = JSON, None, None, None
     while at < end:
         name = packet[at]
         at += 1
@@ -104,15 +108,19 @@ def _read_publish(packet: bytes, at: int) -> Published:
         elif name == _SUBSCRIPTION:
             _, at = _varint(packet, at)
         elif name == _USER:
-            _, at = _bytes(packet, at)
-            _, at = _bytes(packet, at)
+            key, at = _bytes(packet, at)
+            text, at = _bytes(packet, at)
+            if key == _SIGNATURE:
+                signature = text.decode()
         elif name == _ALIAS:
             at += 2
         else:
             raise Malformed(f"a PUBLISH with property {name}")
     if at != end:
         raise Malformed("a PUBLISH whose properties are longer than they say")
-    return Published(qos, mid, topic, packet[end:], content_type, response_topic, correlation)
+    return Published(
+        qos, mid, topic, packet[end:], content_type, response_topic, correlation, signature
+    )
 
 
 def read_puback(packet: bytes, body: int) -> tuple[int, int]:
@@ -142,6 +150,8 @@ def publish(mid: int, message: Outgoing) -> bytes:
         properties += b"\x08" + _packed(message.response_topic.encode())
     if message.correlation is not None:
         properties += b"\x09" + _packed(message.correlation)
+    if message.signature is not None:
+        properties += b"\x26" + _packed(_SIGNATURE) + _packed(message.signature.encode())
     body = b"".join((_packed(topic), mid.to_bytes(2, "big"), _length(len(properties)), properties))
     first = PUBLISH | 0x02 | message.retain
     return b"".join(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,19 +20,26 @@ from oodida.pki import Pki
 from protocol import identity, messages, topics
 from protocol.endorsement import TRIAL
 from protocol.errors import BadProof, BadSignature, ModuleRefused, NoProof, NotSigned
-from protocol.link import Link, Outgoing
+from protocol.identity import IdentityRole
+from protocol.link import Link, Outgoing, authentic
 from protocol.messages import (
     ORDER,
+    Cancel,
     Deploy,
     ModuleMessage,
+    ModuleReport,
     OnboardOrder,
     Presence,
     TaskReport,
+    Verdict,
     VerifyOrder,
+    VerifyReport,
     new_id,
 )
 from protocol.module import Module, Side, digest_of
+from protocol.signing import Signer
 from tests.conftest import until
+from tests.secure import Raw, Secure
 
 pytestmark = pytest.mark.timeout(180)
 SOURCE = "def custom_code(window):\n    return len(window)\n"
@@ -86,6 +94,14 @@ def say(trusted: Trusted, topic: str, message: BaseModel) -> None:
             await link.publish(Outgoing(topic, *messages.encode(message)))
 
     asyncio.run(scenario())
+
+
+def raw_of(trusted: Trusted, who: str) -> Raw:
+    """A connection of a client that signs nothing, as what a broker makes up is not signed."""
+    port = int(trusted.fleet.url.rpartition(":")[2])
+    made = Raw(Secure(port, trusted.pki), trusted.enroll(who), f"{who}/{new_id()}")
+    assert made.connect() == 0
+    return made
 
 
 def module(name: str, source: str, generation: int = 9) -> Module:
@@ -191,6 +207,57 @@ def test_an_older_generation_is_refused_though_it_is_signed(trusted: Trusted) ->
     marker = trusted.fleet.deploy(SOURCE, name="marker")  # whatever was said before is handled
     assert until(lambda: marker.states == {"car-1": "ready", "car-2": "ready"})
     assert "# two" in trusted.stored("car-1", "newer")
+
+
+def test_what_a_broker_makes_up_in_the_clouds_place_is_dropped(trusted: Trusted) -> None:
+    """Orders and receipts that no orchestrator has signed, or somebody else has."""
+    fleet = trusted.fleet
+    fleet.deploy(SOURCE, name="mine")
+    order = OnboardOrder(
+        id=new_id(), assignment=new_id(), iteration=1, user_id="ada", method="custom",
+        module="mine", signals=(SIGNAL,), samples=5, first=0, timeout_s=30,
+    )  # fmt: skip
+    topic = topics.orders("vehicles", "car-1")
+    unsigned, _ = messages.encode(order)
+    link = raw_of(trusted, "orchestrator:evil")
+    assert link.publish(topic, unsigned) == 0
+    assert until(lambda: f"{topic} has no signature" in trusted.log("vehicle-car-1"))
+    thief = Signer(trusted.enroll("vehicle:car-2"))  # whose key is a vehicle's
+    forged = authentic.signed(thief, Outgoing(topic, unsigned), time.time())
+    assert link.publish(topic, unsigned, signature=forged.signature) == 0
+    assert until(lambda: "vehicle:car-2 may send nothing" in trusted.log("vehicle-car-1"))
+    link.close()
+    assert f"dropped a message on {topic}" in trusted.log("vehicle-car-1")
+    assert order.id not in trusted.log("orchestrator")  # nothing came of it
+
+
+@pytest.mark.parametrize("role", ["analyst", "vehicle", "worker"])
+def test_what_a_broker_makes_up_in_anothers_place_is_refused_and_audited(
+    trusted: Trusted, role: IdentityRole
+) -> None:
+    """A cancellation in an analyst's name, a vehicle's failure, a worker's verdict."""
+    fleet, name = trusted.fleet, f"victim-{role}"
+    said: dict[str, tuple[str, BaseModel]] = {
+        "analyst": (topics.requests(name), Cancel(user_id=name, assignment=new_id())),
+        "vehicle": (
+            topics.reports("vehicles", name),
+            ModuleReport(
+                id=new_id(), user_id="ada", name="m", side=Side.ONBOARD, generation=1,
+                digest="0" * 64, state="ready",
+            ),
+        ),
+        "worker": (
+            topics.reports("workers", name),
+            VerifyReport(id=new_id(), order=new_id(), verdict=Verdict(ok=True)),
+        ),
+    }  # fmt: skip
+    topic, message = said[role]
+    link = raw_of(trusted, f"{role}:{name}")
+    assert link.publish(topic, messages.encode(message)[0]) == 0
+    link.close()
+    actor = name if role == "analyst" else f"{role}:{name}"
+    assert until(lambda: bool([*fleet.audit(actor)]))
+    assert {act.code for act in fleet.audit(actor)} == {"not_signed"}
 
 
 def test_a_worker_tries_no_code_that_nobody_vouched_for(trusted: Trusted) -> None:

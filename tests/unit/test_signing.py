@@ -16,7 +16,7 @@ from oodida.pki import Pki
 from orchestrator.store.queries import Brief
 from orchestrator.vouching import Vouching
 from protocol import endorsement, identity
-from protocol.endorsement import CLOCKS_DIFFER_S, OFFBOARD, TRIAL, Endorsement
+from protocol.endorsement import OFFBOARD, TRIAL, Endorsement
 from protocol.errors import BadIdentity, BadSignature, NotSigned
 from protocol.lifecycle import TaskState
 from protocol.limits import LimitsAsked
@@ -24,7 +24,7 @@ from protocol.messages import Deploy, ModuleMessage, TaskReport
 from protocol.module import Module, Side, digest_of
 from protocol.outcome import Kind, Outcome
 from protocol.result_receipt import CodeRun, of_inputs, signed
-from protocol.signing import Signature, Signer, Trust, canonical, fingerprint
+from protocol.signing import CLOCKS_DIFFER_S, Signature, Signer, Trust, canonical, fingerprint
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 AT = NOW.timestamp()

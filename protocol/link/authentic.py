@@ -1,0 +1,88 @@
+"""Who has sent a message, vouched for by its sender: a broker that makes one up is found out.
+
+The broker lets everybody send on topics of their own alone; but it is the broker who says so. So
+where there are certificates, each message goes with its sender's signature, in a user property,
+which every broker passes on as it is (MQTT 5, section 3.3.2.3.7). Who may send what is the same
+table that the broker is given (`protocol.access`), and is looked up once more by whoever gets it.
+
+Left to a broker are to read, keep, delay and repeat. Repeating does little: tasks, reports and
+requests are told apart by their ids, modules by generation, presences by session. What is old is
+not taken at all, but of the retained channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ValidationError
+
+from protocol import access, topics
+from protocol.errors import BadSignature, NotSigned
+from protocol.link.message import Incoming, Outgoing
+from protocol.signing import CLOCKS_DIFFER_S, Signature, Signer, Trust
+
+if TYPE_CHECKING:
+    from protocol.identity import Identity
+
+_PURPOSE: Final = "message"
+#: How old a message may be, in seconds. A broker keeps orders for a vehicle that is away, and the
+#: longest for as long as its session (`persistent_client_expiration` in images/broker/common.conf);
+#: requests wait for nobody. Of what is retained the newest is true, however old.
+OLDEST_S: Final = {"requests": CLOCKS_DIFFER_S, "orders": 7 * 86_400.0, "reports": 7 * 86_400.0}
+
+
+def _statement(message: Incoming | Outgoing) -> dict[str, Any]:
+    """All that is ours of a message: the broker may change nothing of it."""
+    correlation = message.correlation
+    return {
+        "topic": message.topic,
+        "payload": hashlib.sha256(message.payload).hexdigest(),
+        "content_type": message.content_type,
+        "response_topic": message.response_topic,
+        "correlation": None if correlation is None else correlation.hex(),
+    }
+
+
+def signed(signer: Signer, message: Outgoing, at: float) -> Outgoing:
+    """The message with its sender's signature, made at a time in seconds since 1970."""
+    signature = signer.sign(_PURPOSE, _statement(message), at)
+    return message._replace(signature=signature.model_dump_json())
+
+
+def check(trust: Trust, message: Incoming, now: float) -> Identity:
+    """Who has sent a message. ``now`` is in seconds since 1970.
+
+    Raises BadSignature if it is of nobody who may send to this topic, or is too old; NotSigned if
+    nobody vouches for it.
+    """
+    if message.signature is None:
+        raise NotSigned(f"a message to {message.topic:.200} has no signature of its sender")
+    try:
+        signature = Signature.model_validate_json(message.signature)
+    except ValidationError:
+        raise BadSignature(f"a message to {message.topic:.200}: its signature is none") from None
+    who = trust.verify(signature, _PURPOSE, _statement(message))
+    if not _may_send(who, message.topic):
+        raise BadSignature(f"{who} may send nothing to {message.topic:.200}, and has signed it")
+    _check_age(message.topic, signature.at, now)
+    return who
+
+
+@lru_cache(maxsize=20_000)
+def _may_send(who: Identity, topic: str) -> bool:
+    return access.may(who.role, who.name, "send", topic)
+
+
+def _check_age(topic: str, at: float, now: float) -> None:
+    address = topics.parse(topic)
+    oldest_s = OLDEST_S.get(address.channel if address is not None else "", float("inf"))
+    if at > now + CLOCKS_DIFFER_S:
+        ahead = f"it was signed {at - now:.0f} s in the future"
+        raise BadSignature(f"a message to {topic:.200}: {ahead}; is a clock wrong?")
+    if at < now - oldest_s:
+        raise BadSignature(
+            f"a message to {topic:.200} was signed {now - at:.0f} s ago, and {oldest_s:.0f} s are "
+            "the most: it was kept back, or a clock is wrong"
+        )
