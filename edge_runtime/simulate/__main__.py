@@ -83,7 +83,13 @@ vehicles keeps their names, as it does of any that was ever there.""",
     made.add_argument(
         "--url", "--broker",
         default=environ.get("OODIDA_URL", "mqtt://127.0.0.1:1883"),
-        help="mqtt://127.0.0.1:port, without certificates (default: OODIDA_URL, else %(default)s)",
+        help="mqtt://127.0.0.1:port, or mqtts://host:port with --identities (default: OODIDA_URL, "
+        "else %(default)s)",
+    )  # fmt: skip
+    made.add_argument(
+        "--identities", type=Path, metavar="FOLDER",
+        help="where each vehicle's certificate is, in a folder of its name, as `oodida enroll "
+        "vehicle sim- --count N` makes them",
     )  # fmt: skip
     made.add_argument(
         "--processes", type=_count, metavar="N",
@@ -120,6 +126,7 @@ def _plan(options: argparse.Namespace, folder: Path) -> Plan:
         prefix=options.prefix,
         attributes=dict(options.attribute),
         rate_hz=options.rate_hz,
+        identities=options.identities,
     )
     if not is_name(plan.name(plan.numbers[-1])):
         raise BadRequest(
@@ -133,6 +140,8 @@ def _commands(plan: Plan, processes: int, options: argparse.Namespace) -> list[l
     common = [f"--url={plan.url}", f"--prefix={plan.prefix}", f"--log-level={options.log_level}"]
     for name, values in plan.attributes.items():
         common.append(f"--attribute={name}={'|'.join(map(json.dumps, values))}")
+    if plan.identities is not None:
+        common.append(f"--identities={plan.identities}")
     if plan.rate_hz is not None:
         common.append(f"--rate-hz={plan.rate_hz}")
     return [

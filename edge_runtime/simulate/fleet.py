@@ -84,6 +84,7 @@ class Fleet:
             attributes=plan.attributes_of(number),
             rules=self._rules,
             session_expiry_s=SESSION_EXPIRY_S,
+            identity=plan.identity(number),
             passing=True,
         )
         source = open_source(None, name, rate_hz=plan.rate_hz)

@@ -21,6 +21,8 @@ class Plan:
 
     ``attributes`` gives for a name the values that are dealt out in turn, by a vehicle's number.
     ``rate_hz`` is the pace of the drivers in samples a second; None is without waiting.
+    ``identities`` is the folder with each vehicle's certificate, in a folder of its name; None for
+    a broker that asks for none.
     """
 
     url: str
@@ -30,6 +32,7 @@ class Plan:
     prefix: str = "sim-"
     attributes: Mapping[str, tuple[Attribute, ...]] = field(default_factory=dict)
     rate_hz: float | None = None
+    identities: Path | None = None
 
     @property
     def numbers(self) -> range:
@@ -39,6 +42,10 @@ class Plan:
     def name(self, number: int) -> str:
         """A vehicle's name, the same in every fleet that it is part of."""
         return f"{self.prefix}{number:05d}"
+
+    def identity(self, number: int) -> Path | None:
+        """What proves who a vehicle is."""
+        return None if self.identities is None else self.identities / self.name(number)
 
     def attributes_of(self, number: int) -> dict[str, Attribute]:
         """What analysts may select a vehicle by."""

@@ -1,4 +1,4 @@
-"""Names of a plan that somebody else has at the broker already: two would fight for each."""
+"""Whether a plan's vehicles may have their names: nobody else has, or their certificates say so."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from protocol import messages, topics
 from protocol.errors import BadIdentity, BadRequest, LinkError, NameInUse
 from protocol.link import WIDE, Link, Outgoing
 from protocol.link.address import parse_url
+from protocol.link.option import identified
 from protocol.messages import PRESENCE, new_id
 
 #: How many an error names.
@@ -21,13 +22,12 @@ PATIENCE_S: Final = 60.0
 async def refuse_taken(plan: Plan) -> None:
     """Raise NameInUse if vehicles of a plan are online, LinkError if there is no broker.
 
-    Raises BadIdentity for a broker with TLS: simulated vehicles have no certificates.
+    Raises BadIdentity if the broker asks for certificates and not every vehicle has one. Where each
+    has, it is not asked who is online: a vehicle is not told of others.
     """
-    if parse_url(plan.url).tls:
-        raise BadIdentity(
-            f"{plan.url} asks each vehicle for a certificate, and simulated ones have none: give "
-            "--url of a broker on this machine without, as `oodida up` starts one"
-        )
+    if plan.identities is not None or parse_url(plan.url).tls:
+        _require_identities(plan)
+        return
     names = {plan.name(number) for number in plan.numbers}
     try:
         async with asyncio.timeout(PATIENCE_S):
@@ -43,6 +43,28 @@ async def refuse_taken(plan: Plan) -> None:
             "run there? End it, or give these other names with --prefix. (After one that was "
             "killed, the broker needs a moment to see that they are gone.)"
         )
+
+
+def _require_identities(plan: Plan) -> None:
+    last = plan.numbers[-1]
+    make = f"`oodida enroll vehicle {plan.prefix} --count {last}` makes them"
+    if plan.identities is None:
+        raise BadIdentity(
+            f"{plan.url} asks each vehicle for a certificate: {make}, and --identities says where "
+            "they are, such as pki/identities/vehicle. Or give --url of a broker on this machine "
+            "without, as `oodida up` starts one"
+        )
+    without = [
+        plan.name(number)
+        for number in plan.numbers
+        if not (plan.identities / plan.name(number) / "cert.pem").is_file()
+    ]
+    if without:
+        raise BadIdentity(
+            f"{len(without)} of {plan.count} vehicles have no certificate in {plan.identities}, "
+            f"such as {without[0]}: {make}"
+        )
+    identified(plan.url, plan.identity(last), "vehicle", plan.name(last))
 
 
 async def _online(url: str) -> set[str]:

@@ -224,3 +224,23 @@ def test_fifty_that_join_a_cloud_with_five_modules_do_not_hold_it_up(cloud: oodi
         assert len(asked) == 5
         assert not [n for module in asked for n in module.states if n.startswith("many-")]
         end(process)
+
+
+@pytest.mark.usefixtures("engine")
+def test_simulated_vehicles_with_certificates_work_where_they_are_asked_for() -> None:
+    with oodida.local({}) as cloud:
+        assert cloud.identity is not None
+        identities = cloud.identity.parents[1]
+        program = [sys.executable, "-c", PROGRAM, "enroll", "vehicle", "safe-", "--count", "6"]
+        subprocess.run(
+            [*program, "--pki", str(identities.parent)], check=True, capture_output=True, timeout=60
+        )
+        words = ["--vehicles=6", "--processes=2", "--prefix=safe-"]
+        words.append(f"--identities={identities / 'vehicle'}")
+        with simulated(cloud.url, *words) as (process, told):
+            assert told[-1]["event"] == "ready"
+            run = cloud.submit(MEAN)
+            run.result(timeout_s=30)
+            assert len(run.iterations[0].results) == 6
+            run.proof().verify(cloud.identity / "ca.pem")  # each has signed what it said
+            end(process)

@@ -218,3 +218,19 @@ def test_who_is_revoked_is_said_as_for_enroll_or_by_a_name_that_is_one_alone(
         for one in json.loads(command("pki", "list", "--pki", pki, "--json")[1])
     }
     assert states == {"worker:w": "revoked", "vehicle:car-1": "valid"}
+
+
+def test_many_are_enrolled_by_their_numbers(tmp_path: Path) -> None:
+    pki = tmp_path / "pki"
+    assert command("pki", "init", pki, "--host", "broker.example")[0] == 0
+    status, said = command("enroll", "vehicle", "sim-", "--count", "3", "--pki", pki, "--json")
+    told = [json.loads(line) for line in said.splitlines()]
+    assert (status, [one["name"] for one in told]) == (
+        0, ["vehicle:sim-00001", "vehicle:sim-00002", "vehicle:sim-00003"],
+    )  # fmt: skip
+    assert all(Path(one["folder"], "key.pem").is_file() for one in told)
+    words = ("enroll", "vehicle", "x-", "--count", "2", "--pki", pki, "--to", tmp_path / "out")
+    assert command(*words)[0] == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["x-00001", "x-00002"]
+    status, said = command(*words[:5], "--token", "--at", "h:1", "--pki", pki, "--json")
+    assert (status, json.loads(said)["error"]["code"]) == (1, "bad_request")

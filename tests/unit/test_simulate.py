@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from edge_runtime.simulate import descriptors
 from edge_runtime.simulate.__main__ import main
 from edge_runtime.simulate.plan import Plan, processes_for
 from edge_runtime.simulate.taken import refuse_taken
+from oodida.pki import Pki
+from protocol import identity
 from protocol.errors import BadIdentity, SetupError
 
 
@@ -74,7 +78,19 @@ def test_names_that_cannot_be_are_refused(
     assert "makes no names" in capsys.readouterr().err
 
 
-def test_a_broker_that_asks_for_certificates_is_told_before_anything_starts() -> None:
-    plan = Plan(url="mqtts://broker.example:8883", folder=Path("none"), count=2)
-    with pytest.raises(BadIdentity, match="simulated ones have none"):
+def test_a_broker_that_asks_for_certificates_is_told_before_anything_starts(
+    tmp_path: Path,
+) -> None:
+    plan = Plan(url="mqtts://broker.example:8883", folder=Path("none"), count=2, first=4)
+    with pytest.raises(BadIdentity, match=r"oodida enroll vehicle sim- --count 5.*--identities"):
         asyncio.run(refuse_taken(plan))
+    pki = Pki.init(tmp_path / "pki", ["broker.example"], dt.datetime.now(dt.UTC))
+    pki.enroll(identity.of("vehicle", "sim-00005"), dt.datetime.now(dt.UTC))
+    at = tmp_path / "pki" / "identities" / "vehicle"
+    with pytest.raises(BadIdentity, match=r"1 of 2 vehicles .* such as sim-00004"):
+        asyncio.run(refuse_taken(replace(plan, identities=at)))
+    one = replace(plan, identities=at, first=5, count=1)
+    asyncio.run(refuse_taken(one))
+    assert one.identity(5) == at / "sim-00005"
+    with pytest.raises(BadIdentity, match="has no TLS"):
+        asyncio.run(refuse_taken(replace(one, url="mqtt://127.0.0.1:1883")))

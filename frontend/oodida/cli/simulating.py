@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import IO, Annotated, Any
 
 import typer
@@ -34,6 +35,13 @@ def simulate(
     rate_hz: Annotated[
         float | None, typer.Option(help="Samples a second. Default: without waiting.")
     ] = None,
+    identities: Annotated[
+        Path | None,
+        typer.Option(
+            help="For a broker that speaks TLS: the folder with each vehicle's certificate, such "
+            "as pki/identities/vehicle."
+        ),
+    ] = None,
     *,
     as_json: Json = False,
     url: Url = None,
@@ -42,13 +50,17 @@ def simulate(
 
     They are real edge runtimes, many to a process, each with a simulated driver. They run built-in
     methods; custom modules they refuse, as there is no container. A cloud to connect them to is
-    what `oodida up` starts, or your own.
+    what `oodida up` starts, or your own. Where that asks for certificates, before all else:
+
+        oodida enroll vehicle sim- --count 1000
     """
     options = [f"--vehicles={vehicles}", f"--prefix={prefix}"]
     options.append(f"--url={url or os.environ.get('OODIDA_URL') or DEFAULT_URL}")
     options += [f"--attribute={pair}" for pair in attribute or []]
     if processes is not None:
         options.append(f"--processes={processes}")
+    if identities is not None:
+        options.append(f"--identities={identities}")
     if rate_hz is not None:
         options.append(f"--rate-hz={rate_hz}")
     with show.errors(json_wanted=as_json), _started(options) as process:

@@ -134,6 +134,15 @@ def enroll(
         typer.Option(help="With --token: HOST:PORT of `oodida pki serve`, by one of its --host."),
     ] = None,
     minutes: Annotated[float, typer.Option(help="With --token: how long it is good.")] = 60.0,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=99_999,
+            help="As many, numbered: NAME00001 and so on, as `oodida simulate --prefix NAME` has "
+            "them. With --to, each gets a folder in it.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Give a vehicle, worker, orchestrator or analyst a certificate; once more renews it.
@@ -148,8 +157,13 @@ def enroll(
     with show.errors(json_wanted=as_json):
         if at is not None and not token:
             raise BadRequest("--at is where a token is exchanged: add --token, or leave --at out")
+        if token and count is not None:
+            raise BadRequest("a token is for one: give --token or --count")
         if token:
             _print_token(_open(pki), identity.of(role, name), at, minutes, as_json=as_json)
+            return
+        if count is not None:
+            _enroll_many(_open(pki), role, name, count, days, to, as_json=as_json)
             return
         folder, made = _open(pki).enroll(identity.of(role, name), _now(), days, to)
         if as_json:
@@ -158,6 +172,19 @@ def enroll(
         show.out.print(
             f"{made.who} has a certificate until {made.until:%Y-%m-%d %H:%M} UTC: {folder}"
         )
+
+
+def _enroll_many(
+    pki: Pki, role: str, prefix: str, count: int, days: float, to: Path | None, *, as_json: bool
+) -> None:
+    every = [identity.of(role, f"{prefix}{number:05d}") for number in range(1, count + 1)]
+    where = pki.folder / "identities" / role if to is None else to
+    for who in every:
+        folder, made = pki.enroll(who, _now(), days, where / who.name)
+        if as_json:
+            show.as_json({**_told(made, _now()), "folder": str(folder)})
+    if not as_json:
+        show.out.print(f"{every[0]} to {every[-1].name} have certificates: {where}")
 
 
 def revoke(
