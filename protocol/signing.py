@@ -111,7 +111,7 @@ def _read_pair(folder: Path) -> _Pair:
         certificate = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
         key = serialization.load_pem_private_key((folder / "key.pem").read_bytes(), None)
         who = named(certificate)
-    except (OSError, ValueError, TypeError, BadRequest) as problem:
+    except strange(OSError, BadRequest) as problem:
         raise BadIdentity(f"{folder} holds no identity that can sign: {problem}") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise BadIdentity(f"{folder / 'key.pem'} is no Ed25519 key: `oodida enroll` makes one")
@@ -150,14 +150,19 @@ class Trust:
 
         try:
             certificate = x509.load_pem_x509_certificate(authority.read_bytes())
-            taken: dict[int, float] = {}
-            if revoked is not None:
-                listed = x509.load_pem_x509_crl(revoked.read_bytes())
-                if not listed.is_signature_valid(certificate.public_key()):  # type: ignore[arg-type]
-                    raise BadIdentity(f"{revoked} is not a list of the authority in {authority}")
-                taken = {one.serial_number: one.revocation_date_utc.timestamp() for one in listed}
-        except (OSError, ValueError, TypeError) as problem:
+            key = certificate.public_key()
+        except strange(OSError) as problem:
             raise BadIdentity(f"{authority} holds no authority: {problem}") from None
+        if revoked is None:
+            return cls(certificate)
+        try:
+            listed = x509.load_pem_x509_crl(revoked.read_bytes())
+            ours = listed.is_signature_valid(key)  # type: ignore[arg-type]
+            taken = {one.serial_number: one.revocation_date_utc.timestamp() for one in listed}
+        except strange(OSError) as problem:
+            raise BadIdentity(f"{revoked} is no list of what was taken back: {problem}") from None
+        if not ours:
+            raise BadIdentity(f"{revoked} is not a list of the authority in {authority}")
         return cls(certificate, taken)
 
     def verify(self, signature: Signature, purpose: str, statement: Mapping[str, Any]) -> Identity:
@@ -198,11 +203,9 @@ class Trust:
 
     def _read(self, text: str) -> _Known:
         from cryptography import x509
-        from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+        from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-        # The library has errors beside ValueError for a version and an algorithm that are none.
-        strange = (x509.InvalidVersion, UnsupportedAlgorithm, binascii.Error, ValueError, TypeError)
         try:
             der = _bytes(text)
             certificate = x509.load_der_x509_certificate(der)
@@ -216,13 +219,27 @@ class Trust:
             key = certificate.public_key()
         except InvalidSignature:
             raise BadSignature("its certificate is of another authority") from None
-        except (*strange, BadRequest) as problem:
+        except strange(BadRequest) as problem:
             raise BadSignature(f"its certificate is none of our authority: {problem}") from None
         if not isinstance(key, Ed25519PublicKey):
             raise BadSignature(f"the certificate of {who} has no Ed25519 key")
         begins = certificate.not_valid_before_utc.timestamp()
         ends = certificate.not_valid_after_utc.timestamp()
         return _Known(who, begins, ends, key, certificate.serial_number)
+
+
+def strange(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """What the library raises for what is no certificate, list, request or key, and ``more``.
+
+    These errors have no root of their own.
+    """
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    return (
+        x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm, ValueError, TypeError,
+        *more,
+    )  # fmt: skip
 
 
 def _bytes(text: str) -> bytes:

@@ -26,7 +26,7 @@ from protocol.errors import (
 from protocol.identity import Identity
 from protocol.link import doubt
 from protocol.link.address import Address, parse_url
-from protocol.signing import named
+from protocol.signing import named, strange
 
 #: How often a renewed certificate is looked for, in seconds: the shorter the less time is left.
 LOOK_S: Final = (0.2, 60.0)
@@ -111,7 +111,7 @@ def load(folder: Path) -> Credentials:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_verify_locations(folder / "ca.pem")
         context.load_cert_chain(folder / "cert.pem", key)
-    except (OSError, ValueError, BadRequest) as problem:  # what TLS refuses is an OSError
+    except strange(OSError, BadRequest) as problem:  # what TLS refuses is an OSError
         raise BadIdentity(
             f"{folder} holds no identity: {problem}. `oodida enroll` makes what belongs in it"
         ) from None

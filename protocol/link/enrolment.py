@@ -17,17 +17,22 @@ import json
 import logging
 import os
 import random
+import re
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from protocol import identity
-from protocol.errors import BadRequest, BadToken, LinkError, OodidaError, from_code
+from protocol.errors import BadIdentity, BadRequest, BadToken, LinkError, OodidaError, from_code
 from protocol.identity import Identity
 from protocol.link import credentials, private
+from protocol.signing import strange
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
 
 log = logging.getLogger(__name__)
 
@@ -115,8 +120,11 @@ async def keep_renewed(folder: Path | None) -> None:
 def _lifetime(folder: Path) -> tuple[dt.datetime, dt.datetime]:
     from cryptography import x509
 
-    found = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
-    return found.not_valid_before_utc, found.not_valid_after_utc
+    try:
+        found = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
+        return found.not_valid_before_utc, found.not_valid_after_utc
+    except strange(OSError) as problem:
+        raise BadIdentity(f"{folder} holds no certificate: {problem}") from None
 
 
 def _obtain(
@@ -132,9 +140,9 @@ def _obtain(
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     key = Ed25519PrivateKey.generate()
-    asked = {**proof, "request": _request(key, who)}
-    certificate = str(_ask(at, context, "POST", "/certificate", asked).get("certificate"))
-    _check(certificate, authority, key)
+    asked = {**proof, "request": signing_request(key, who)}
+    certificate = _ask(at, context, "POST", "/certificate", asked).get("certificate", "")
+    checked = check(certificate, authority, key.public_key())
     private.make_folder(folder)
     pem = key.private_bytes(
         serialization.Encoding.PEM,
@@ -144,25 +152,27 @@ def _obtain(
     private.write(folder / KEEPER, at.encode())
     private.write(folder / "ca.pem", authority.encode())
     private.write(folder / "key.pem", pem)
-    private.write(folder / "cert.pem", certificate.encode())
+    private.write(folder / "cert.pem", checked)
 
 
-def _check(certificate: str, authority: str, key: Ed25519PrivateKey) -> None:
-    """Raises BadToken unless the authority has certified this very key."""
+def check(certificate: str, authority: str, key: Ed25519PublicKey) -> bytes:
+    """A certificate in PEM. Raises BadToken unless the authority has certified this very key."""
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.serialization import Encoding
 
     try:
         made = x509.load_pem_x509_certificate(certificate.encode())
         made.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.encode()))
-        same = made.public_key() == key.public_key()
-    except (ValueError, TypeError, InvalidSignature):
-        same = False
-    if not same:
-        raise BadToken("the answer is no certificate of our authority for our key: who answers?")
+        if made.public_key() == key:
+            return made.public_bytes(Encoding.PEM)  # and nothing that stood around it
+    except strange(InvalidSignature):
+        pass
+    raise BadToken("the answer is no certificate of our authority for our key: who answers?")
 
 
-def _request(key: Ed25519PrivateKey, who: Identity) -> str:
+def signing_request(key: Ed25519PrivateKey, who: Identity) -> str:
+    """What an authority is asked to certify, as PEM."""
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
     from cryptography.x509.oid import NameOID
@@ -182,7 +192,7 @@ def _fetch_authority(given: Token) -> str:
     blind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     blind.minimum_version = ssl.TLSVersion.TLSv1_3
     blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
-    text = str(_ask(given.at, blind, "GET", "/authority", None)["authority"])
+    text = _ask(given.at, blind, "GET", "/authority", None).get("authority", "")
     try:
         der = ssl.PEM_cert_to_DER_cert(text)
     except ValueError:
@@ -204,32 +214,48 @@ def _context(authority: str) -> ssl.SSLContext:
 
 def _ask(
     at: str, context: ssl.SSLContext, verb: str, path: str, asked: dict[str, str] | None
-) -> dict[str, Any]:
+) -> dict[str, str]:
     host, port = address(at)
     body = None if asked is None else json.dumps(asked)
     connection = http.client.HTTPSConnection(host, port, context=context, timeout=TIMEOUT_S)
     try:
         connection.request(verb, path, body, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        told: dict[str, Any] = dict(json.loads(answer.read(MAX_BODY)))
+        answer = connection.getresponse().read(MAX_BODY)
     except ssl.SSLCertVerificationError as problem:
         raise LinkError(
             f"the authority's keeper at {at} has no certificate for {host}: start it with `oodida "
             f"pki serve --host {host}`, or have a token made with another --at "
             f"({problem.verify_message})"
         ) from None
-    except (OSError, ValueError, TypeError, http.client.HTTPException) as problem:
+    except (OSError, ValueError, http.client.HTTPException) as problem:
         raise LinkError(
             f"the authority's keeper at {at} cannot be asked: {problem}. Does `oodida pki serve` "
             "run there?"
         ) from None
     finally:
         connection.close()
+    return read_answer(answer, at)
+
+
+def read_answer(data: bytes, at: str) -> dict[str, str]:
+    """What a keeper has answered. Raises the error that it tells, LinkError if it is no answer."""
+    try:
+        told = json.loads(data)
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        raise LinkError(f"what answers at {at} is no authority's keeper: is the address right?")
     if "error" in told:
-        raise from_code(str(told["error"]), str(told.get("message", ""))[:1000])
-    if not {"authority", "certificate"} & set(told):
+        raise from_code(_words(told["error"]), _words(told.get("message", "")))
+    found = {name: told[name] for name in ("authority", "certificate") if name in told}
+    if not found or not all(isinstance(text, str) for text in found.values()):
         raise LinkError(f"the answer of {at} says nothing")
-    return told
+    return found
+
+
+def _words(given: object) -> str:
+    """What somebody says, in bounds."""
+    return given[:1000].encode(errors="replace").decode() if isinstance(given, str) else ""
 
 
 def token(at: str, authority: str, secret: str, who: Identity) -> str:
@@ -241,6 +267,6 @@ def token(at: str, authority: str, secret: str, who: Identity) -> str:
 def address(at: str) -> tuple[str, int]:
     """Read ``host:port``. Raises BadRequest."""
     host, _, port = at.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65_536:
         raise BadRequest(f"{at!r:.80} is no HOST:PORT")
     return host.strip("[]"), int(port)

@@ -16,9 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
+from tests.fuzz.every import PARSERS, PARTS
 from tests.fuzz.law import held
-from tests.fuzz.parts import PARTS
-from tests.fuzz.targets import PARSERS
 
 FOLDER: Final = Path(".cache/fuzz")
 TARGETS: Final = {**PARSERS, **PARTS}

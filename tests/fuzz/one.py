@@ -26,8 +26,12 @@ MEMORY: Final = 6 * 2**30
 #: Every so many cases, what a case of a parser took is counted too.
 COUNTED: Final = 200
 MAX_CASE: Final = 65_536
-#: What is watched of each whole part, beside the protocol; to prepare all for it takes long.
-WATCHED: Final = {"orchestrator": "orchestrator", "vehicle": "edge_runtime", "library": "oodida"}
+#: What is watched of a target, beside the protocol; to prepare all for it takes long.
+WATCHED: Final = {
+    "orchestrator": "orchestrator", "vehicle": "edge_runtime", "library": "oodida",
+    "keeper": "oodida.pki", "signing request": "oodida.pki", "audit log": "oodida.cli.auditing",
+    "authority file": "orchestrator.authority", "vehicle's policy": "edge_runtime.policy",
+}  # fmt: skip
 
 
 class Trial:
@@ -106,16 +110,12 @@ def _too_long(_number: int, _frame: FrameType | None) -> None:
 def _trial(options: argparse.Namespace) -> tuple[Any, Trial]:
     import logging
 
-    from tests.fuzz.targets import PARSERS
+    from tests.fuzz.every import PARSERS, PARTS
 
     logging.lastResort = None  # what is refused is logged, thousands of times
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     name = options.target
-    target = PARSERS.get(name)
-    if target is None:
-        from tests.fuzz.parts import PARTS
-
-        target = PARTS[name]
+    target = PARSERS.get(name) or PARTS[name]
     kept = options.folder / "failed" / name.replace(" ", "-")
     return target, Trial(target, name in PARSERS, options.seconds, kept)
 

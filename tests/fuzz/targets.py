@@ -138,7 +138,7 @@ def _classified(report: bytes) -> None:
     messages.encode(outcome)
 
 
-def _in_a_file(read: Callable[[Path], object], name: str, data: bytes) -> None:
+def in_a_file(read: Callable[[Path], object], name: str, data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
         path.write_bytes(data)
@@ -197,7 +197,7 @@ def _source(data: bytes) -> None:
     admit(Module.model_validate(fields), RULES)
 
 
-def _text(read: Callable[[str], object], data: bytes) -> None:
+def as_text(read: Callable[[str], object], data: bytes) -> None:
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -343,16 +343,16 @@ def _others() -> Iterator[Target]:
     yield Target("sandbox stream", _guest, (noise + answer, answer), (Broken, OodidaError))
     yield Target("sandbox report", _classified, (_ANSWER, _FAULT))
     table = b"\xef\xbb\xbfTime (s),SPEED (km/h),\r\n0,1.5,\n1,nan,x\n"
-    recording = partial(_in_a_file, _recording, "a.csv")
+    recording = partial(in_a_file, _recording, "a.csv")
     yield Target("recording", recording, (table, b"A;B\n1,5;2\n", b'"A\tB"\n"1"\n'))
     toml = b"[default]\ntime_s = 1.0\n[maximum]\ntime_s = 2\n"
-    yield Target("profiles", partial(_in_a_file, _profiles, "a.toml"), (toml,))
+    yield Target("profiles", partial(in_a_file, _profiles, "a.toml"), (toml,))
     rules = import_rules.DEFAULT_FILE.read_bytes()
-    reading = partial(_in_a_file, import_rules.read, "a.toml")
+    reading = partial(in_a_file, import_rules.read, "a.toml")
     yield Target("import rules", reading, (rules[:2000], b'[[both]]\ndeny=["os"]\nwhy="x"\n'))
     facts = MODULE.model_dump_json(exclude={"source"}).encode()
     yield Target("module folder", _modules, (facts, b'{"generation":1,"reason":"x"}'))
-    yield Target("usage file", partial(_in_a_file, _usage, "a.json"), (b'{"a":1.5}',))
+    yield Target("usage file", partial(in_a_file, _usage, "a.json"), (b'{"a":1.5}',))
     schemas = (
         b'{"type":"object","properties":{"a":{"$ref":"#/$defs/n"}},"$defs":{"n":{"type":"null"}}}',
         b'{"anyOf":[{"type":"array","items":{"minimum":1}},{"pattern":"^a+$"}]}',
@@ -366,12 +366,12 @@ def _others() -> Iterator[Target]:
         ),
     )
     yield Target("source", _source, sources)
-    yield Target("lock", partial(_text, Lock.from_text), (LOCK.text().encode(),))
+    yield Target("lock", partial(as_text, Lock.from_text), (LOCK.text().encode(),))
     requirements = (b"scipy[a]>=1,<2; python_version>'3'", b"a===1", b"a @ file:///x")
-    yield Target("requirement", partial(_text, normalised), requirements)
-    yield Target("topic", partial(_text, _topic), (topics.modules("a", "b", "c").encode(),))
+    yield Target("requirement", partial(as_text, normalised), requirements)
+    yield Target("topic", partial(as_text, _topic), (topics.modules("a", "b", "c").encode(),))
     urls = (b"mqtt://host:1883", b"mqtt://[::1]:99999", b"mqtts://u:p@h/")
-    yield Target("broker address", partial(_text, parse_url), urls)
+    yield Target("broker address", partial(as_text, parse_url), urls)
 
 
 MESSAGES: Final = {

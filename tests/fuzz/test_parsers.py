@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.every import PARSERS
 from tests.fuzz.law import held, held_within_bounds
 from tests.fuzz.shapes import payloads
-from tests.fuzz.targets import KINDS, MESSAGES, PARSERS, TYPES, typed
+from tests.fuzz.targets import KINDS, MESSAGES, TYPES, typed
 
 SHORT = settings(
     max_examples=40,

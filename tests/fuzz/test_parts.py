@@ -6,11 +6,11 @@ from random import Random
 
 import pytest
 
+from tests.fuzz.every import PARTS
 from tests.fuzz.law import held
-from tests.fuzz.parts import PARTS
 
 #: How many cases of each: a vehicle begins its life with a journal on the disk.
-CASES = {"orchestrator": 150, "vehicle": 40, "library": 80, "link": 12}
+CASES = {"orchestrator": 150, "vehicle": 40, "library": 80, "link": 12, "keeper": 60}
 
 
 @pytest.mark.parametrize("name", PARTS)

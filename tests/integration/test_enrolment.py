@@ -184,7 +184,36 @@ def test_who_connects_and_says_nothing_holds_up_nobody(kept: Kept, tmp_path: Pat
         one.close()
 
 
-@pytest.mark.parametrize("at", ["", "host", "host:", ":1", "host:0", "host:x", "host:99999"])
+ODD = [
+    b"POST /certificate HTTP/1.1\r\nContent-Length: \xb2\r\n\r\n",
+    b"POST /certificate HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+    b'POST /certificate HTTP/1.1\r\nContent-Length: 33\r\n\r\n{"token":"\\ud800","request":"a"}  ',
+    b"A" * 9000 + b" / HTTP/1.1\r\n\r\n",
+    b"GET / HTTP/9" + b"9" * 9000 + b"\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("request_", ODD)
+def test_what_is_no_request_is_refused_in_few_words_and_is_nothing_unforeseen(
+    kept: Kept, caplog: pytest.LogCaptureFixture, request_: bytes
+) -> None:
+    context = ssl.create_default_context(cafile=str(kept.pki.folder / "ca.pem"))
+    with (
+        socket.create_connection(enrolment.address(kept.at), 10) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
+    ):
+        connection.sendall(request_)
+        said = b""
+        while part := connection.recv(65_536):
+            said += part
+    assert b'"error": "bad_' in said
+    assert len(said) < 1000
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize(
+    "at", ["host:\N{SUPERSCRIPT TWO}", "", "host", "host:", ":1", "host:0", "host:x", "host:99999"]
+)
 def test_an_address_is_a_host_and_a_port(at: str) -> None:
     with pytest.raises(BadRequest):
         enrolment.address(at)

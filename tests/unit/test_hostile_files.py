@@ -8,23 +8,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from typer.testing import CliRunner
 
 from edge_runtime.environments.usage import Usage
 from edge_runtime.modules import ModuleStore
 from edge_runtime.policy import file as policy
+from oodida.cli.app import app
 from oodida.pki import Pki
 from protocol import identity
 from protocol.environment import LOCK_HEAD, Lock
 from protocol.errors import (
+    BadIdentity,
     BadLimits,
     BadPolicy,
     BadRequest,
     BadSignature,
+    BadToken,
     EnvironmentRefused,
+    LinkError,
     OodidaError,
 )
 from protocol.imports import rules
 from protocol.limits import Profiles
+from protocol.link import credentials, enrolment
 from protocol.module import Side
 from protocol.signing import Signer, Trust
 
@@ -73,6 +80,88 @@ def test_a_lock_whose_head_names_other_fields_is_none() -> None:
 def test_a_policy_with_a_number_without_end_is_refused() -> None:
     with pytest.raises(BadPolicy):
         policy.parse("a = " + DIGITS.decode(), Profiles.read())
+
+
+@pytest.mark.parametrize("content", [b"\xff\n", b'{"a": "\xc3"}', DEEP, DIGITS, b'{"\\ud800": 1}'])
+def test_what_is_no_entry_of_an_audit_log_is_a_finding_in_a_file_and_a_pipe(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "log").write_bytes(content)
+    for file, piped in ((str(tmp_path / "log"), b""), ("-", content)):
+        said = CliRunner().invoke(app, ["audit", "verify", file], input=piped)
+        assert (said.exit_code, "line 1 is no entry" in said.output) == (1, True), said.output
+
+
+def _of_version(pem: bytes, before: bytes, version: int) -> bytes:
+    """A certificate or request, in PEM, that says to be of a version that there is not."""
+    first, *body, last = pem.splitlines()
+    data = bytearray(base64.b64decode(b"".join(body)))
+    data[data.index(before) + len(before)] = version
+    return b"\n".join([first, base64.b64encode(data), last, b""])
+
+
+def test_nobody_falls_over_a_version_that_there_is_not(tmp_path: Path) -> None:
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    pki = Pki.init(tmp_path / "pki", ["localhost"], now)
+    who = identity.of("vehicle", "car-1")
+    folder, _ = pki.enroll(who, now)
+    certificate = (folder / "cert.pem").read_bytes()
+    strange = _of_version(certificate, b"\xa0\x03\x02\x01", 9)
+    (folder / "cert.pem").write_bytes(strange)
+    for read in (credentials.load, Signer):
+        with pytest.raises(BadIdentity):
+            read(folder)
+    (folder / "keeper").write_text("host:1")
+    with pytest.raises(BadIdentity):
+        enrolment.due(folder, now)
+    with pytest.raises(BadIdentity, match="no authority"):
+        Trust.load(folder / "cert.pem")
+    key = Ed25519PrivateKey.generate()
+    with pytest.raises(BadToken, match="no certificate of our authority"):
+        enrolment.check(strange.decode(), pki.authority, key.public_key())
+    request = enrolment.signing_request(key, who).encode()
+    with pytest.raises(BadRequest, match="no signing request"):
+        pki.redeem(
+            pki.token(who, now, 5), _of_version(request, b"\x02\x01", 7).decode(), now
+        )  # fmt: skip
+
+
+def test_a_list_of_what_was_taken_back_that_is_none_is_told_to_be_the_one(tmp_path: Path) -> None:
+    pki = Pki.init(tmp_path / "pki", ["localhost"], dt.datetime.now(dt.UTC))
+    ca = pki.folder / "ca.pem"
+    with pytest.raises(BadIdentity, match=r"ca\.pem is no list of what was taken back"):
+        Trust.load(ca, ca)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"", b"[]", b"null", b'[["error", 1]]', DEEP, DIGITS, b'{"certificate": 1}', b"\xff",
+        b'{"authority": "x", "certificate": []}',
+    ],
+)  # fmt: skip
+def test_what_is_no_answer_of_a_keeper_is_told(answer: bytes) -> None:
+    with pytest.raises(LinkError, match="host:1"):
+        enrolment.read_answer(answer, "host:1")
+
+
+def test_what_a_keeper_says_is_told_in_bounds_and_in_letters() -> None:
+    with pytest.raises(OodidaError) as told:
+        enrolment.read_answer(
+            b'{"error": "bad_token", "message": "\\ud800' + b"x" * 5000 + b'"}', "host:1"
+        )
+    assert told.value.code == "bad_token"
+    assert len(told.value.message.encode()) == 1000
+
+
+def test_of_an_answer_the_certificate_alone_is_kept(tmp_path: Path) -> None:
+    now = dt.datetime.now(dt.UTC)
+    pki = Pki.init(tmp_path / "pki", ["localhost"], now)
+    key = Ed25519PrivateKey.generate()
+    who = identity.of("vehicle", "car-1")
+    made = pki.redeem(pki.token(who, now, 5), enrolment.signing_request(key, who), now)[1]
+    around = f"anything\n{made.certificate.decode()}{pki.authority}"
+    assert enrolment.check(around, pki.authority, key.public_key()) == made.certificate
 
 
 def test_a_certificate_of_a_version_that_there_is_not_vouches_for_nobody(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,99 +14,24 @@ from typer.testing import CliRunner
 
 from oodida.cli.app import app
 from oodida.pki import Pki
-from orchestrator.vouching import Vouching
 from protocol import identity, proof, values
-from protocol.assignment import Assignment, Offboard, Onboard
+from protocol.assignment import Offboard
 from protocol.errors import BadProof
-from protocol.messages import Deploy, Entry, Head, ModuleMessage
-from protocol.module import Module, Side, digest_of
+from protocol.messages import Entry, Head
 from protocol.outcome import Kind
 from protocol.participation import Participation
-from protocol.proof import READER, Proof, fingerprint_of, sealed
-from protocol.result_receipt import CodeRun, ResultReceipt, WindowRead, of_inputs, signed
-from protocol.signing import Signer, Trust, fingerprint
+from protocol.proof import Proof, sealed
+from protocol.result_receipt import WindowRead, of_inputs
+from protocol.signing import fingerprint
+from tests.proofs import SOURCE, SPEC, VALUES, World, entries, made, module, receipt
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 AT = NOW.timestamp()
-SOURCE: Final = "def custom_code(window):\n    return sum(window)\n"
-DIGEST: Final = digest_of(SOURCE, "minimal")
-SPEC: Final = Assignment(
-    onboard=Onboard("custom", module="total", signals="SPEED", samples=10, params={}),
-    offboard=Offboard("mean"),
-    iterations=3,
-)
-VALUES: Final = {"car-1": 1.5, "car-2": {"~a": ["<f8", [2], b"\0" * 16]}, "car-3": "\N{SNOWMAN}"}
-
-
-class World(NamedTuple):
-    pki: Pki
-    signers: dict[str, Signer]
-    vouching: Vouching
-    trust: Trust
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    pki = Pki.init(tmp_path_factory.mktemp("proof") / "pki", ["localhost"], NOW)
-    names = ["analyst:ada", "worker:w-1", "orchestrator:o-1", *(f"vehicle:{v}" for v in VALUES)]
-    folders = {name: pki.enroll(identity.parse(name), NOW)[0] for name in names}
-    vouching = Vouching.load(folders["orchestrator:o-1"])
-    signers = {name: Signer(folder) for name, folder in folders.items()}
-    return World(pki, signers, vouching, vouching.trust)
-
-
-def receipt(world: World, who: str, value: Any, **changes: Any) -> ResultReceipt:
-    vehicle = who.startswith("vehicle:")
-    builtin = CodeRun(method="mean", user_id="ada", digest="b" * 64)
-    custom = CodeRun(
-        method="custom", user_id="ada", module="total", digest=DIGEST, generation=2,
-        environment="minimal", image="sha256:" + "1" * 64,
-    )  # fmt: skip
-    window = WindowRead(signals=("SPEED",), first=10, count=10, began=AT, ended=AT + 1)
-    words = {
-        "assignment": "a-1", "iteration": 2, "task": f"t-{who[-1]}", "attempt": 1,
-        "code": custom if vehicle else builtin, "params": fingerprint({}),
-        "previous": fingerprint(0.5), "window": window if vehicle else None,
-        "inputs": None if vehicle else of_inputs(VALUES.values()), "outcome": Kind.VALUE,
-        "value": fingerprint(value), "seconds": 0.1, "cpu_s": 0.01, "container_starts": 1,
-    }  # fmt: skip
-    return signed(world.signers[who], AT, **{**words, **changes})
-
-
-def module(world: World, source: str = SOURCE, to: str = READER) -> ModuleMessage:
-    deploy = Deploy(
-        user_id="ada", mode="deploy_onboard", id="d-1", name="total", custom_code=SOURCE
-    ).signed(world.signers["analyst:ada"], AT)
-    assert deploy.signature is not None
-    made = Module(
-        user_id="ada", name="total", side=Side.ONBOARD, generation=2, environment="minimal",
-        source=source, digest=digest_of(source, "minimal"),
-    )  # fmt: skip
-    both = world.vouching.endorsed(
-        made, to, deployment="d-1", asked="minimal", analyst=deploy.signature, now=AT
-    )
-    return ModuleMessage.of(both)
-
-
-def entries(world: World) -> list[Entry]:
-    return [
-        Entry(vehicle=vehicle, value=value, receipt=receipt(world, f"vehicle:{vehicle}", value))
-        for vehicle, value in VALUES.items()
-    ]
-
-
-def made(world: World, listed: list[Entry] | None = None, **changes: Any) -> Proof:
-    """A proof that the cloud has sealed, whatever is in it."""
-    listed = entries(world) if listed is None else listed
-    told = {v: Participation(status="included") for v in VALUES}
-    told["car-9"] = Participation(status="offline", reason="it was not there")
-    words = {
-        "id": "a-1", "user_id": "ada", "assignment": SPEC, "iteration": 2, "participation": told,
-        "modules": (module(world),), "entries": fingerprint_of(listed), "worker": "w-1",
-        "receipt": receipt(world, "worker:w-1", 4.5), "previous": 0.5, "value": 4.5,
-    }  # fmt: skip
-    head: Head = sealed(world.signers["orchestrator:o-1"], AT, **{**words, **changes})
-    return Proof(head=head, entries=tuple(listed))
+    return World.make(tmp_path_factory.mktemp("proof") / "pki", NOW)
 
 
 def test_it_holds_as_it_was_made_and_after_it_was_written_and_read(world: World) -> None:

@@ -172,11 +172,16 @@ def verified(
 def _of_file(file: Path, head: str | None) -> Verdict:
     try:
         if str(file) == "-":
-            return verify(sys.stdin, head)
-        with file.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
-            return verify(lines, head)
+            return verify(_lines(sys.stdin.buffer), head)
+        with file.open("rb") as source:
+            return verify(_lines(source), head)
     except OSError as problem:
         raise BadRequest(f"{file} cannot be read: {problem.strerror}") from None
+
+
+def _lines(source: Iterable[bytes]) -> Iterator[str]:
+    """Whatever the terminal's encoding is, and what is no text is no entry."""
+    return (line.decode(errors="surrogateescape") for line in source)
 
 
 def _require_whole(verdict: Verdict, *, as_json: bool) -> None:

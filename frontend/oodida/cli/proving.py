@@ -73,7 +73,7 @@ def verify(
     with show.errors(json_wanted=as_json):
         found = read(file)
         proofs.verify(found, Trust.load(_authority(authority, identity), revoked))
-        _tell(found, as_json=as_json)
+        tell(found, as_json=as_json)
 
 
 def read(file: Path) -> Proof:
@@ -96,7 +96,7 @@ def _authority(given: Path | None, identity: Path | None) -> Path:
     return identity / "ca.pem"
 
 
-def _tell(found: Proof, *, as_json: bool) -> None:
+def tell(found: Proof, *, as_json: bool) -> None:
     head = found.head
     code = [
         {"name": m.name, "digest": m.digest, "generation": m.generation, "by": m.user_id}

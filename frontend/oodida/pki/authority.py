@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Self
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -24,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from protocol.errors import BadRequest
 from protocol.identity import Identity
+from protocol.signing import strange
 
 #: The authority's own certificate, in days.
 AUTHORITY_DAYS: Final = 3650
@@ -103,7 +103,7 @@ class Authority:
         try:
             asked = x509.load_pem_x509_csr(request.encode())
             key, fits = asked.public_key(), asked.is_signature_valid
-        except (ValueError, TypeError, UnsupportedAlgorithm) as problem:
+        except strange() as problem:
             raise BadRequest(f"this is no signing request: {problem}") from None
         if not fits or not isinstance(key, Ed25519PublicKey):
             raise BadRequest("the signing request is not signed by an Ed25519 key of its own")

@@ -23,6 +23,7 @@ from oodida.pki.ledger import Issued
 from protocol.errors import AuthorityExists, BadRequest, NoAuthority, NotEnrolled
 from protocol.identity import Identity
 from protocol.link import private
+from protocol.signing import strange
 
 LEDGER: Final = "ledger.jsonl"
 TOKENS: Final = "tokens.jsonl"
@@ -48,7 +49,7 @@ class Pki:
                 f"{folder} holds no certificate authority; `oodida pki init {folder}` makes one, "
                 "--pki or OODIDA_PKI names another"
             ) from None
-        except (OSError, ValueError) as problem:
+        except strange(OSError) as problem:
             raise NoAuthority(f"the certificate authority in {folder}: {problem}") from None
 
     @classmethod

@@ -11,14 +11,16 @@ import datetime as dt
 import http.server
 import json
 import logging
+import re
 import socket
 import ssl
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from cryptography import x509
 
@@ -73,12 +75,21 @@ class Keeper(http.server.ThreadingHTTPServer):
                 over.start()
                 request.do_handshake()
                 super().process_request_thread(request, client_address)
-        except (OSError, ValueError) as problem:
-            log.info("a connection from %s came to nothing: %s", client_address[0], problem)
+        except (OSError, ValueError):
+            self.handle_error(request, client_address)
             self.shutdown_request(request)
         finally:
             over.cancel()
             self._open.discard(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say in our log what ended an answer; the library would write it to the terminal."""
+        del request
+        problem = sys.exception()
+        if isinstance(problem, OSError):  # who asked is gone, or does not speak TLS
+            log.info("a connection from %s came to nothing: %s", client_address[0], problem)
+        else:
+            log.error("an answer to %s ended", client_address[0], exc_info=problem)
 
     def server_close(self) -> None:
         """Let go of the port, and of who is connected and says nothing."""
@@ -113,22 +124,23 @@ class _Answer(http.server.BaseHTTPRequestHandler):
             self._say(403, {"error": problem.code, "message": problem.message})
 
     def _body(self) -> dict[str, Any]:
-        size = self.headers.get("Content-Length", "")
-        if size.isdigit() and MAX_BODY < int(size) <= MAX_DRAINED:
-            self.rfile.read(int(size))  # else its sender would not hear why
-        if self.path != "/certificate" or not size.isdigit() or not 0 < int(size) <= MAX_BODY:
+        said = self.headers.get("Content-Length", "")
+        size = int(said) if re.fullmatch("[0-9]{1,9}", said) else 0
+        if MAX_BODY < size <= MAX_DRAINED:
+            self.rfile.read(size)  # else its sender would not hear why
+        if self.path != "/certificate" or not 0 < size <= MAX_BODY:
             raise BadRequest(f"a request has 1 to {MAX_BODY} bytes, and goes to /certificate")
         try:
-            asked = json.loads(self.rfile.read(int(size)))
-        except (ValueError, RecursionError, OSError) as problem:
+            asked = json.loads(self.rfile.read(size))
+        except (ValueError, RecursionError) as problem:
             raise BadRequest(f"this cannot be read: {problem}") from None
-        if not isinstance(asked, dict) or not isinstance(asked.get("request"), str):
+        if not isinstance(asked, dict) or not _is_text(asked.get("request")):
             raise BadRequest("there is no signing request in it")
         return asked
 
     def _certificate(self, asked: dict[str, Any]) -> dict[str, str]:
         now = dt.datetime.now(dt.UTC)
-        if isinstance(asked.get("token"), str):
+        if _is_text(asked.get("token")):
             who, made = self.server.pki.redeem(asked["token"], asked["request"], now)
         else:
             serial = self._presented()
@@ -138,10 +150,18 @@ class _Answer(http.server.BaseHTTPRequestHandler):
 
     def _presented(self) -> int:
         connection: Any = self.connection
-        der = connection.getpeercert(binary_form=True)
+        try:
+            der = connection.getpeercert(binary_form=True)
+        except ValueError:  # it has hung up meanwhile
+            der = None
         if der is None:
             raise BadToken("there is neither a token nor a certificate: who is asking?")
         return int(x509.load_der_x509_certificate(der).serial_number)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What is no request that we know is refused; the library would repeat it at length."""
+        del message, explain
+        self._say(code, {"error": BadRequest.code, "message": "this is nothing that is asked here"})
 
     def _say(self, status: int, told: dict[str, str]) -> None:
         body = json.dumps(told).encode()
@@ -154,6 +174,11 @@ class _Answer(http.server.BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
         """Say it in our log."""
         log.debug(format, *args)
+
+
+def _is_text(given: object) -> TypeGuard[str]:
+    """True for what both a token and a signing request are written in."""
+    return isinstance(given, str) and given.isascii()
 
 
 def _context(pki: Pki, hosts: Sequence[str]) -> ssl.SSLContext:
