@@ -1,88 +1,146 @@
-"""After a run of a whole system, no key and no password is anywhere but where it is kept."""
+"""After a run of a whole system, no secret is anywhere but where it is kept."""
 
 from __future__ import annotations
 
-import json
+import contextlib
+import os
+import queue
+import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-import docker
 import pytest
 
 import oodida
+from images.build import ensure
+from oodida.pki import Pki
 from orchestrator.store.opening import open_store
+from protocol import identity, topics
 from protocol.errors import OodidaError, SetupError
+from protocol.link import enrolment
+from tests.conftest import until
+from tests.leaks import files, keys, leaked, places
+from tests.secure import Raw, Secure, raw
 
 MODULE = "def custom_code(window):\n    print('hello')\n    return 1\n"
-#: Where in the first line of a key's text its secret number is, whichever of our kinds it is. What
-#: comes later may be the public key, which is in certificates as well.
-SECRET = slice(50, 64)
+#: All that the broker keeps, by who may read it: what a vehicle should have, what each worker
+#: should, and who is there.
+RETAINED: Final = {
+    "vehicle:car-1": (topics.own_modules("car-1"),),
+    "worker:worker-1": (topics.every_offboard_module(),),
+    "orchestrator:spy": tuple(topics.all_of(f, "presence") for f in ("vehicles", "workers")),
+}
 
 
-def keys(folder: Path) -> dict[Path, bytes]:
-    """Each private key below a folder: a piece of its text, which is in it alone."""
-    found = {}
-    for path in folder.rglob("*"):
-        if path.is_file() and b"PRIVATE KEY" in (text := path.read_bytes()):
-            found[path] = text.partition(b"PRIVATE KEY-----\n")[2][SECRET]
+def free_port() -> int:
+    with contextlib.closing(socket.socket()) as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextlib.contextmanager
+def process(log: Path, *command: str, **environment: str) -> Iterator[None]:
+    """A program of ours, ended when this ends."""
+    with log.open("wb") as said:
+        running = subprocess.Popen(
+            [sys.executable, *command], env={**os.environ, **environment}, stdout=said, stderr=said
+        )
+        try:
+            yield
+        finally:
+            running.terminate()
+            running.wait(20)
+
+
+def cli(*words: str) -> str:
+    command = [sys.executable, "-c", "from oodida.cli import main; main()", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@contextlib.contextmanager
+def enrolled_by_token(folder: Path, broker: str, name: str) -> Iterator[str]:
+    """A vehicle that has come by its certificate with a token, which is given."""
+    pki, at = folder / "pki", f"127.0.0.1:{free_port()}"
+    serve = ["-c", "from oodida.cli import main; main()", "pki", "serve", f"--listen={at}"]
+    with process(folder / "logs" / "keeper.log", *serve, f"--pki={pki}"):
+        assert until(lambda: _answers(at))
+        token = cli("enroll", "vehicle", name, "--token", "--at", at, "--pki", str(pki)).strip()
+        own = [f"--name={name}", f"--broker={broker}", f"--state={folder / name}", "--pool=0"]
+        own.append(f"--identity={folder / 'own' / name}")
+        own.append(f"--image=minimal={ensure('sandbox-minimal', progress=print)}")
+        log = folder / "logs" / f"{name}.log"
+        with process(log, "-m", "edge_runtime", *own, OODIDA_ENROLL=token):
+            yield token
+
+
+def _answers(at: str) -> bool:
+    with contextlib.suppress(OSError):
+        socket.create_connection(enrolment.address(at), 1).close()
+        return True
+    return False
+
+
+def retained(broker: Secure) -> list[tuple[str, bytes]]:
+    """Every message that the broker keeps."""
+    found: list[tuple[str, bytes]] = []
+    for who, filters in RETAINED.items():
+        with raw(broker, identity.parse(who)) as client:
+            for one in filters:
+                assert client.subscribe(one) < 128, f"{who} may not read {one}"
+                found += _heard(client)
     return found
 
 
-def texts(folder: Path, apart: set[Path]) -> Iterator[tuple[str, bytes]]:
-    """Where a secret might be: other files, processes, containers, images."""
-    for path in folder.rglob("*"):
-        if path.is_file() and path not in apart:
-            yield str(path), path.read_bytes()
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            yield f"the arguments of {process.name}", (process / "cmdline").read_bytes()
-    with closing(docker.APIClient()) as client:
-        for container in client.containers(all=True):
-            with suppress(docker.errors.NotFound):  # others come and go
-                said = client.inspect_container(container["Id"])
-                yield f"container {said['Name']}", json.dumps(said).encode()
-                with suppress(docker.errors.APIError):  # of a sandbox nothing is kept
-                    yield f"what {said['Name']} said", client.logs(container["Id"])
-        for image in client.images():
-            if any(name.startswith("oodida/") for name in image["RepoTags"] or ()):
-                about = json.dumps(_of_image(client, image["Id"])).encode()
-                yield f"image {image['RepoTags']}", about
-
-
-def _of_image(client: Any, image: str) -> list[Any]:
-    return [client.inspect_image(image), client.history(image)]
+def _heard(client: Raw) -> Iterator[tuple[str, bytes]]:
+    wait_s = 5.0  # what is kept comes at once, and one behind the other
+    with contextlib.suppress(queue.Empty):
+        while True:
+            topic, payload = client.heard.get(timeout=wait_s)
+            yield f"retained at {topic}", payload
+            wait_s = 0.5
 
 
 @pytest.mark.usefixtures("engine")
-def test_a_run_leaves_no_key_in_logs_store_arguments_containers_or_images(tmp_path: Path) -> None:
-    with oodida.local(dict.fromkeys(["car-1"]), user="ada", folder=tmp_path) as fleet:
+@pytest.mark.timeout(180)
+def test_a_run_leaves_no_secret_in_logs_store_messages_arguments_containers_or_images(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    with (
+        oodida.local({"car-1": None}, user="ada", folder=tmp_path, port=port) as fleet,
+        enrolled_by_token(tmp_path, f"mqtts://127.0.0.1:{port}", "car-2") as token,
+    ):
+        assert until(lambda: len([v for v in fleet.vehicles() if v.online]) == 2, 60)
         fleet.deploy(MODULE, name="m", to="vehicles")
+        fleet.deploy("def custom_code(results): return sum(results)", name="s", to="cloud")
         run = fleet.submit(
             oodida.Assignment(
                 onboard=oodida.Onboard("custom", module="m", signals="VEHICLE_SPEED", samples=3),
-                offboard=oodida.Offboard("sum"),
+                offboard=oodida.Offboard("custom", module="s"),
             )
         )
-        assert run.result(timeout_s=60) == 1
+        assert run.result(timeout_s=60) == 2
         with pytest.raises(OodidaError) as refused:
             fleet.deploy("import ctypes\n" + MODULE, name="bad", to="vehicles")
-        secrets = keys(tmp_path)
-        assert len(secrets) >= 5  # authority, broker, orchestrator, worker, vehicle, analyst
-        for path in secrets:
+        kept = keys(tmp_path)
+        assert len(kept) >= 7  # authority, broker, orchestrator, worker, two vehicles, analyst
+        for path in kept:
             mode = stat.S_IMODE(path.stat().st_mode)
             assert not mode & 0o077, f"{path} can be read by others: {mode:o}"
-        places = [*texts(tmp_path, set(secrets)), ("an error", repr(refused.value).encode())]
-    assert any(b"orchestrator" in text for _, text in places)
-    leaks = {
-        (path.name, place)
-        for path, piece in secrets.items()
-        for place, text in places
-        if piece in text
-    }
-    assert leaks == set()
+        messages = retained(Secure(port, Pki(tmp_path / "pki")))
+        said = ("an error", repr(refused.value).encode())
+        everywhere = [*messages, *places(), *files(tmp_path, kept), said]
+    topics_ = {place.removeprefix("retained at ") for place, _ in messages}
+    wanted = {topics.modules("car-1", "ada", "m"), topics.offboard_modules("ada", "s")}
+    assert wanted < topics_
+    assert leaked({"what is no secret": b"hello"}, everywhere)  # it would be found
+    secrets = {str(path): piece for path, piece in kept.items()}
+    secrets |= {"token": token.encode(), "its secret": enrolment.parse(token).secret.encode()}
+    assert leaked(secrets, everywhere) == set()
 
 
 def test_a_password_of_the_store_is_in_no_error(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import oodida
 from oodida.pki.folder import Pki
 from protocol import identity
 from tests.conftest import ROOT, missing, until
+from tests.leaks import files, keys, leaked, places
 
 pytestmark = pytest.mark.alone
 
@@ -144,11 +145,14 @@ def test_a_cloud_and_a_vehicle_that_lose_an_orchestrator_and_a_worker(
 
     with pytest.raises(oodida.LinkError):
         oodida.connect(f"mqtt://127.0.0.1:{port}", user="ada")
-    secret = (tmp_path.parent).glob("run*/secrets/store_password")
-    password = next(iter(secret)).read_text().strip()
-    for container in client.containers.list(filters={"name": PROJECT}):
-        assert password not in str(container.attrs)
-        assert password not in str(container.top())
+    (file,) = {one.resolve() for one in tmp_path.parent.glob("run*/secrets/store_password")}
+    run = file.parent.parent
+    secrets = {str(path): piece for path, piece in keys(run).items()}
+    assert len(secrets) >= 8  # authority, broker, two orchestrators, two workers, vehicle, ada
+    secrets["the store's password"] = file.read_text().strip().encode()
+    shown = [*places(of_containers=PROJECT), *files(run, {file, *map(Path, secrets)})]
+    assert leaked({"what is no secret": b"store_password"}, shown)  # it would be found
+    assert leaked(secrets, shown) == set()
     kept = deploy("down", "cloud", "--timeout", "5")
     assert "volumes are kept" in kept
     assert f"{PROJECT}-cloud_postgres" in left(client)
