@@ -82,7 +82,9 @@ def up(
         oodida run --onboard mean --signals VEHICLE_SPEED --samples 50
 
     Whoever is logged in on this machine can reach it, and nobody from elsewhere. With --trust only
-    who has a certificate, and what is deployed and computed is signed, as in a fleet. To try roles:
+    who has a certificate, and what is deployed and computed is signed, as in a fleet.
+
+    To try roles:
 
         oodida up --trust --user ada --other bob --authority roles.toml --attribute car-1:region=eu
     """
