@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 from pydantic import Field
 
 from protocol import identity, values
+from protocol.certificate import key_of, strange
 from protocol.errors import BadIdentity, BadRequest, BadSignature
 from protocol.identity import Identity
 from protocol.outcome import Frozen
@@ -109,7 +110,7 @@ def _read_pair(folder: Path) -> _Pair:
 
     try:
         certificate = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
-        key = serialization.load_pem_private_key((folder / "key.pem").read_bytes(), None)
+        key = serialization.load_pem_private_key(key_of(folder).read_bytes(), None)
         who = named(certificate)
     except strange(OSError, BadRequest) as problem:
         raise BadIdentity(f"{folder} holds no identity that can sign: {problem}") from None
@@ -226,20 +227,6 @@ class Trust:
         begins = certificate.not_valid_before_utc.timestamp()
         ends = certificate.not_valid_after_utc.timestamp()
         return _Known(who, begins, ends, key, certificate.serial_number)
-
-
-def strange(*more: type[Exception]) -> tuple[type[Exception], ...]:
-    """What the library raises for what is no certificate, list, request or key, and ``more``.
-
-    These errors have no root of their own.
-    """
-    from cryptography import x509
-    from cryptography.exceptions import UnsupportedAlgorithm
-
-    return (
-        x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm, ValueError, TypeError,
-        *more,
-    )  # fmt: skip
 
 
 def _bytes(text: str) -> bytes:

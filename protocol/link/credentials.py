@@ -10,6 +10,7 @@ import ssl
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from protocol.certificate import key_of, strange
 from protocol.errors import (
     BadIdentity,
     BadRequest,
@@ -26,7 +27,7 @@ from protocol.errors import (
 from protocol.identity import Identity
 from protocol.link import doubt
 from protocol.link.address import Address, parse_url
-from protocol.signing import named, strange
+from protocol.signing import named
 
 #: How often a renewed certificate is looked for, in seconds: the shorter the less time is left.
 LOOK_S: Final = (0.2, 60.0)
@@ -97,7 +98,7 @@ def load(folder: Path) -> Credentials:
     """Read it. Raises IdentityError if it cannot be used, with what to do."""
     from cryptography import x509
 
-    key = folder / "key.pem"
+    key = key_of(folder)
     try:
         if key.stat().st_mode & 0o077:
             raise LooseKey(

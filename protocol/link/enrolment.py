@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from protocol import identity
+from protocol.certificate import key_of, strange
 from protocol.errors import BadIdentity, BadRequest, BadToken, LinkError, OodidaError, from_code
 from protocol.identity import Identity
 from protocol.link import credentials, private
-from protocol.signing import strange
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -97,7 +97,7 @@ def renew(folder: Path) -> Identity:
     who = credentials.who(folder)
     authority = (folder / "ca.pem").read_text()
     context = _context(authority)
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    context.load_cert_chain(folder / "cert.pem", key_of(folder))
     _obtain(folder, (folder / KEEPER).read_text().strip(), authority, context, {}, who)
     return who
 
@@ -151,8 +151,7 @@ def _obtain(
     )
     private.write(folder / KEEPER, at.encode())
     private.write(folder / "ca.pem", authority.encode())
-    private.write(folder / "key.pem", pem)
-    private.write(folder / "cert.pem", checked)
+    private.write_pair(folder, checked, pem)
 
 
 def check(certificate: str, authority: str, key: Ed25519PublicKey) -> bytes:

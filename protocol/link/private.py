@@ -7,6 +7,8 @@ import os
 import secrets
 from pathlib import Path
 
+from protocol.certificate import CERTIFICATE, COMING, KEY, key_of
+
 
 def make_folder(path: Path) -> None:
     """Make a folder that nobody else may enter, and those above it. One that is there is left."""
@@ -29,12 +31,27 @@ def write(path: Path, content: bytes) -> None:
             if (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()) and os.geteuid() == 0:
                 os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             os.fsync(file.fileno())
-        new.replace(path)
+        _move(new, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             new.unlink()
         raise
-    handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def write_pair(folder: Path, certificate: bytes, key: bytes) -> None:
+    """Write a certificate and its key. Whenever it is cut off, `key_of` finds one that fits."""
+    coming = folder / COMING
+    if key_of(folder) == coming:  # the last time was cut off: its key is needed until now
+        _move(coming, folder / KEY)
+    write(coming, key)
+    write(folder / CERTIFICATE, certificate)
+    _move(coming, folder / KEY)
+
+
+def _move(old: Path, new: Path) -> None:
+    """Put a file in another's place, for good."""
+    old.replace(new)
+    handle = os.open(new.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
     finally:

@@ -31,6 +31,7 @@ OUTSIDE = {
     "alembic": ("orchestrator/store/",),
     "cryptography": (
         "frontend/oodida/pki/",
+        "protocol/certificate.py",
         "protocol/signing.py",
         "protocol/link/enrolment.py",
         "protocol/link/credentials.py",

@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from protocol.certificate import strange
 from protocol.errors import BadRequest
 from protocol.identity import Identity
-from protocol.signing import strange
 
 #: The authority's own certificate, in days.
 AUTHORITY_DAYS: Final = 3650

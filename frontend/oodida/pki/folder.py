@@ -20,10 +20,10 @@ from typing import Final
 from oodida.pki import ledger, tokens
 from oodida.pki.authority import Authority, Credentials
 from oodida.pki.ledger import Issued
+from protocol.certificate import strange
 from protocol.errors import AuthorityExists, BadRequest, NoAuthority, NotEnrolled
 from protocol.identity import Identity
 from protocol.link import private
-from protocol.signing import strange
 
 LEDGER: Final = "ledger.jsonl"
 TOKENS: Final = "tokens.jsonl"
@@ -167,8 +167,7 @@ class Pki:
 
     def _hand_over(self, target: Path, made: Credentials) -> None:
         private.write(target / "ca.pem", self._authority.certificate)
-        private.write(target / "key.pem", made.key)
-        private.write(target / "cert.pem", made.certificate)
+        private.write_pair(target, made.certificate, made.key)
 
     def _append(self, lines: str, name: str = LEDGER) -> None:
         path = self.folder / name
