@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from edge_runtime import metrics
@@ -19,13 +20,14 @@ from edge_runtime.environments.keeper import KEEP_DAYS, Keeper
 from edge_runtime.environments.pip import Source
 from edge_runtime.environments.workshop import Workshop
 from edge_runtime.outbox import Bounds
-from edge_runtime.policy import Followed
+from edge_runtime.policy import Policy, read
 from edge_runtime.sandbox import Limits, PoolSettings, Sandbox
 from edge_runtime.settings import Settings
 from edge_runtime.signals import open_source
 from protocol import limits
 from protocol.assignment import Attribute
 from protocol.errors import NameInUse, OodidaError, SetupError
+from protocol.followed import Followed
 from protocol.imports import rules as import_rules
 from protocol.limits import Profiles
 from protocol.link.enrolment import enrol
@@ -232,7 +234,8 @@ def main() -> None:
             import_rules.read(options.import_rules),
             Profiles.read(options.profiles).with_maximum(dict(options.limit)),
         )
-        policy = Followed(None if worker else _policy_file(options.policy), rules.profiles)
+        file = None if worker else _policy_file(options.policy)
+        policy = Followed(file, partial(read, profiles=rules.profiles), Policy())
         pool = PoolSettings(
             minimum=min(options.pool, 64),
             maximum=min(max(options.pool, options.pool_most) if options.pool else 0, 64),

@@ -89,7 +89,7 @@ class Agent:
         self._modules.forget_refusals(POLICY_CODES)  # the policy may be another by now
         account = DayAccount(self._journal, self._clock.wall)
         policy = settings.policy
-        gate = Gate(lambda: policy.policy, units, account, self._clock.wall)
+        gate = Gate(lambda: policy.now, units, account, self._clock.wall)
         to = OFFBOARD if settings.role == "workers" else endorsement.vehicle(settings.name)
         vouched = self._vouched = Vouched.load(settings.identity, to)
         self._installer = Installer(

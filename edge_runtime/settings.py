@@ -8,13 +8,20 @@ from typing import Final
 
 from edge_runtime.admission import Rules
 from edge_runtime.outbox import Bounds
-from edge_runtime.policy import Followed
+from edge_runtime.policy import Policy, read
 from protocol.assignment import Attribute
+from protocol.followed import Followed
+from protocol.limits import Profiles
 from protocol.topics import Role
 
 #: A vehicle's orders wait at the broker while it is away. A worker's must not: a member of a share
 #: that is away with a living session keeps its part of the messages from the other members.
 SESSION_EXPIRY_S: Final = {"vehicles": 24 * 3600, "workers": 0}
+
+
+def _no_policy() -> Followed[Policy]:
+    """What holds in a vehicle whose keeper has written no file."""
+    return Followed(None, lambda path: read(path, Profiles.read()), Policy())
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Settings:
     session_expiry_s: int | None = None
     outbox: Bounds = field(default_factory=Bounds)
     identity: Path | None = None
-    policy: Followed = field(default_factory=Followed)
+    policy: Followed[Policy] = field(default_factory=_no_policy)
     passing: bool = False
 
     @property

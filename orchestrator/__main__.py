@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Final
 
 from orchestrator import metrics
-from orchestrator.authority import AuthorityFile
+from orchestrator.authority import EVERYBODY, Authority
 from orchestrator.limits import add_limits, limits_of
 from orchestrator.service import Service
 from orchestrator.store import figures
 from orchestrator.store.opening import open_store
 from orchestrator.store.retention import Keep
 from protocol.errors import OodidaError, SetupError
+from protocol.followed import Followed
 from protocol.link.credentials import who
 from protocol.link.option import add_identity, identified
 from protocol.logs import start_logging
@@ -89,7 +90,7 @@ def main() -> None:
         sys.exit(f"{problem.code}: {problem}")
     start_logging(options.log_level, options.log_format, orchestrator=options.name)
     try:
-        roles = AuthorityFile(options.authority) if options.authority is not None else None
+        roles = Followed(options.authority, Authority.read, EVERYBODY)
         database = open_store(options.store, options.store_password_file)
     except SetupError as problem:
         sys.exit(f"{problem.code}: {problem}")

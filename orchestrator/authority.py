@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,8 +14,6 @@ from protocol.errors import BadAuthorityFile, Forbidden
 from protocol.module import Name
 from protocol.outcome import Frozen
 from protocol.roles import WORDS, Action, Role, may
-
-log = logging.getLogger(__name__)
 
 _MAX_FILE: Final = 4 * 2**20
 #: Libraries of one's own, whichever they are.
@@ -104,6 +101,23 @@ class Authority(Frozen):
         except (ValueError, RecursionError) as problem:
             raise BadAuthorityFile(str(problem)) from None
 
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """From a file. Raises BadAuthorityFile that names it."""
+        try:
+            with path.open("rb") as file:
+                text = file.read(_MAX_FILE + 1)
+        except OSError as problem:
+            raise BadAuthorityFile(f"{path} cannot be read: {problem.strerror}") from None
+        if len(text) > _MAX_FILE:
+            raise BadAuthorityFile(f"{path} has more than {_MAX_FILE} bytes")
+        try:
+            return cls.parse(text.decode())
+        except UnicodeDecodeError:
+            raise BadAuthorityFile(f"{path} is not text in UTF-8") from None
+        except BadAuthorityFile as problem:
+            raise BadAuthorityFile(f"{path}: {problem}") from None
+
     def grant(self, user: str) -> Grant:
         """What a user may do. Raises Forbidden for one who has no role."""
         found = self.users.get(user, self.default)
@@ -129,53 +143,3 @@ class Authority(Frozen):
 
 #: Without a file: everybody is an analyst without limits, to whom nobody else's work is shown.
 EVERYBODY: Final = Authority(default=Grant(role=Role.ANALYST))
-
-
-class AuthorityFile:
-    """The file on disk. Raises BadAuthorityFile if it cannot be read when it is opened."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._seen = self._stamp()
-        self._now = self._read()
-
-    def now(self) -> Authority:
-        """What holds now. A new file that cannot be read changes nothing, and the log says so."""
-        try:
-            stamp = self._stamp()
-            if stamp != self._seen:
-                self._seen = stamp
-                self._now = self._read()
-                log.info("the authority in %s has changed: it holds from now on", self._path)
-        except BadAuthorityFile as problem:
-            if self._seen is not None:
-                log.error("%s; what held before goes on to hold", problem)  # noqa: TRY400
-            self._seen = self._stamp_or_none()
-        return self._now
-
-    def _stamp(self) -> tuple[int, int, int] | None:
-        try:
-            found = self._path.stat()
-        except OSError as problem:
-            raise BadAuthorityFile(f"{self._path} cannot be read: {problem.strerror}") from None
-        return found.st_mtime_ns, found.st_size, found.st_ino
-
-    def _stamp_or_none(self) -> tuple[int, int, int] | None:
-        try:
-            return self._stamp()
-        except BadAuthorityFile:
-            return None
-
-    def _read(self) -> Authority:
-        try:
-            if self._path.stat().st_size > _MAX_FILE:
-                raise BadAuthorityFile(f"{self._path} has more than {_MAX_FILE} bytes")
-            text = self._path.read_text(encoding="utf-8")
-        except OSError as problem:
-            raise BadAuthorityFile(f"{self._path} cannot be read: {problem.strerror}") from None
-        except ValueError:
-            raise BadAuthorityFile(f"{self._path} is not text in UTF-8") from None
-        try:
-            return Authority.parse(text)
-        except BadAuthorityFile as problem:
-            raise BadAuthorityFile(f"{self._path}: {problem}") from None

@@ -18,7 +18,7 @@ from typing import Final
 from orchestrator import audit, decision, inbox, metrics
 from orchestrator.aside import Aside
 from orchestrator.audit import Desk
-from orchestrator.authority import EVERYBODY, AuthorityFile
+from orchestrator.authority import EVERYBODY, Authority
 from orchestrator.decision import POLL_S, Decided
 from orchestrator.holdings import Holdings
 from orchestrator.intake import Dropped, Intake
@@ -31,6 +31,7 @@ from orchestrator.vouching import Vouching
 from protocol import topics
 from protocol.audit import Act
 from protocol.errors import TooManyRequests
+from protocol.followed import Followed
 from protocol.link import WIDE, Incoming, Link
 from protocol.link.enrolment import keep_renewed
 
@@ -55,10 +56,11 @@ class Service:
         name: str,
         keep: Keep = Keep(),  # noqa: B008
         identity: Path | None = None,
-        authority: AuthorityFile | None = None,
+        authority: Followed[Authority] | None = None,
         limits: Limits = Limits(),  # noqa: B008
     ) -> None:
-        self._authority, self._identity = authority, identity
+        self._authority = authority or Followed(None, Authority.read, EVERYBODY)
+        self._identity = identity
         self._keep, self._forget_at = keep, 0.0
         self._vouching = Vouching.load(identity) if identity is not None else None
         self._database = database
@@ -96,6 +98,7 @@ class Service:
                     ready.set()
                 group.create_task(self._outbox.publish(self._link), name="outbox")
                 group.create_task(keep_renewed(self._identity), name="certificate")
+                group.create_task(self._authority.watch(), name="authority")
                 group.create_task(self._take_in(), name="intake")
                 await self._serve()
         finally:
@@ -153,10 +156,9 @@ class Service:
         pause = PAUSE_S[0]
         while True:
             due, roll = self._outbox.due(time.time()), self._roll
-            authority = EVERYBODY if self._authority is None else self._authority.now()
             decide = partial(
                 decision.decide, self._database, batch, due, roll,
-                desk=self._desk, vouching=self._vouching, authority=authority,
+                desk=self._desk, vouching=self._vouching, authority=self._authority.now,
                 holdings=self._holdings, acts=acts,
             )  # fmt: skip
             try:

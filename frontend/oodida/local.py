@@ -23,7 +23,7 @@ from edge_runtime.signals import open_source
 from oodida.fleet import Fleet, connect
 from oodida.throwaway import Throwaway
 from protocol.assignment import Attribute
-from protocol.errors import BadAuthorityFile, BadLimits, BadRecording, BadRequest, SetupError
+from protocol.errors import BadLimits, BadRecording, BadRequest, SetupError
 from protocol.identity import IdentityRole
 from protocol.imports.rules import read as read_rules
 from protocol.limits import Profiles
@@ -186,12 +186,7 @@ def _seen_by(
         return set(vehicles)
     from orchestrator.authority import Authority
 
-    try:
-        grant = Authority.parse(Path(file).read_text(encoding="utf-8")).grant(user)
-    except (OSError, UnicodeDecodeError) as problem:
-        raise BadAuthorityFile(f"{file} cannot be read: {problem}") from None
-    except BadAuthorityFile as problem:
-        raise BadAuthorityFile(f"{file}: {problem}") from None
+    grant = Authority.read(Path(file)).grant(user)
     return {name for name, attributes in vehicles.items() if grant.sees(attributes)}
 
 

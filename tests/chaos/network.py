@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import random
 import socket
+import ssl
 import struct
 import threading
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from tests.chaos.packets import Cutter, acknowledged, is_publish, renumbered
 
@@ -42,11 +43,25 @@ class Weather:
 FAIR: Final = Weather()
 
 
-class Network:
-    """Lanes from ports on loopback to the broker, served by a thread of its own."""
+class Ends(NamedTuple):
+    """TLS at both ends of a lane, which sees packets: it is the broker to a part, and the part to
+    the broker. What it does to messages, a hostile broker could do.
+    """
 
-    def __init__(self, broker: tuple[str, int], seed: int) -> None:
-        self._broker, self._seed = broker, seed
+    to_part: ssl.SSLContext
+    to_broker: ssl.SSLContext
+
+
+class Network:
+    """Lanes from ports on loopback to the broker, served by a thread of its own.
+
+    ``ends`` makes the ends of a part's lane; without it nothing is encrypted.
+    """
+
+    def __init__(
+        self, broker: tuple[str, int], seed: int, ends: Callable[[str], Ends] | None = None
+    ) -> None:
+        self._broker, self._seed, self._ends = broker, seed, ends
         self._lanes: dict[str, Lane] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
@@ -55,13 +70,15 @@ class Network:
     def open(self, names: Iterable[str]) -> None:
         """Open a lane for each of these parts."""
         for name in names:
-            lane = Lane(self._broker, random.Random(f"{self._seed} {name}"))  # noqa: S311
+            ends = None if self._ends is None else self._ends(name)
+            lane = Lane(self._broker, random.Random(f"{self._seed} {name}"), ends)  # noqa: S311
             self._do(lane.open())
             self._lanes[name] = lane
 
     def url(self, name: str) -> str:
         """The broker's address as this part knows it."""
-        return f"mqtt://127.0.0.1:{self._lanes[name].port}"
+        scheme = "mqtt" if self._ends is None else "mqtts"
+        return f"{scheme}://127.0.0.1:{self._lanes[name].port}"
 
     def set(self, name: str, weather: Weather) -> None:
         """Change a part's weather."""
@@ -96,8 +113,10 @@ class Network:
 class Lane:
     """One part's way to the broker."""
 
-    def __init__(self, broker: tuple[str, int], draw: random.Random) -> None:
-        self.draw, self.weather = draw, FAIR
+    def __init__(
+        self, broker: tuple[str, int], draw: random.Random, ends: Ends | None = None
+    ) -> None:
+        self.draw, self.weather, self._ends = draw, FAIR, ends
         self.doubled = self.delayed = 0
         self.port = 0
         self._broker = broker
@@ -107,7 +126,8 @@ class Lane:
 
     async def open(self) -> None:
         """Listen on a free port."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        tls = None if self._ends is None else self._ends.to_part
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -141,7 +161,8 @@ class Lane:
             _reset(writer)
             return
         try:
-            to_broker = await asyncio.open_connection(*self._broker)
+            tls = None if self._ends is None else self._ends.to_broker
+            to_broker = await asyncio.open_connection(*self._broker, ssl=tls)
         except OSError:
             _reset(writer)
             return

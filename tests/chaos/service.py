@@ -17,6 +17,8 @@ from sqlalchemy.pool import NullPool
 
 from images.build import ensure
 from oodida.local import OWNER_LABEL, _identity
+from oodida.throwaway import Throwaway
+from protocol.link import credentials
 from tests.conftest import until
 
 #: Whose world a container or volume belongs to.
@@ -39,6 +41,7 @@ class Service:
         environment: Mapping[str, str] | None = None,
         state: str | None = None,
         scratch: Mapping[str, str] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self._client: Any = docker.from_env(timeout=60)
         self.port = free_port()
@@ -48,16 +51,18 @@ class Service:
         labels = {LABEL: world, OWNER_LABEL: _identity(os.getpid())}
         if state is not None:
             self._volume = self._client.volumes.create(labels=labels)
+        kept = {self._volume.name: {"bind": state, "mode": "rw"}} if state is not None else {}
+        settings: dict[str, Any] = {"volumes": kept, **(options or {})}
         self._container: Any = self._client.containers.create(
             ensure(image),
             ports={f"{inside}/tcp": ("127.0.0.1", self.port)},
             environment=dict(environment or {}),
-            volumes={self._volume.name: {"bind": state, "mode": "rw"}} if state else {},
             tmpfs=dict(scratch or {}),
             labels=labels,
             read_only=True,
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
+            **settings,
         )
 
     def start(self) -> None:
@@ -85,16 +90,21 @@ class Service:
         self._client.close()
 
 
-def broker(world: str) -> Service:
-    """The broker that is shipped."""
-    made = Service("broker", world, 1883)
+def broker(world: str, issuer: Throwaway) -> Service:
+    """The broker that is shipped, with certificates."""
+    made = Service("broker", world, 8883, options=issuer.broker())
     # The engine's own proxy takes connections before the broker does: its CONNACK tells.
-    hello = b"\x10\x10\x00\x04MQTT\x05\x02\x00\x05\x00\x00\x03hey"
+    client_id = b"analyst:nobody"
+    tls = credentials.load(issuer.enroll("analyst", "nobody")).context
+    hello = b"\x00\x04MQTT\x05\x02\x00\x05\x00\x00" + bytes([len(client_id)]) + client_id
 
     def answers() -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", made.port), 1) as sock:
-                sock.sendall(hello)
+            with (
+                socket.create_connection(("127.0.0.1", made.port), 1) as plain,
+                tls.wrap_socket(plain, server_hostname="127.0.0.1") as sock,
+            ):
+                sock.sendall(bytes([0x10, len(hello)]) + hello)
                 return sock.recv(1) == b"\x20"
         except OSError:
             return False

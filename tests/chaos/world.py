@@ -6,8 +6,9 @@ import contextlib
 import random
 import secrets
 import shutil
+import ssl
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -17,9 +18,12 @@ from docker.errors import DockerException
 import oodida
 from edge_runtime.sandbox.engine import label
 from images.build import ensure
+from oodida.throwaway import Throwaway
+from protocol.identity import IdentityRole
+from protocol.link import credentials
 from tests.chaos import service
 from tests.chaos.disk import Disk
-from tests.chaos.network import FAIR, Network
+from tests.chaos.network import FAIR, Ends, Network
 from tests.chaos.part import Part
 from tests.chaos.schedule import Size
 from tests.conftest import until
@@ -69,7 +73,8 @@ class World:
         return self._fleet
 
     def _start(self) -> None:
-        self.broker = service.broker(self.name)
+        self._issuer = Throwaway(self.folder / "pki")
+        self.broker = service.broker(self.name, self._issuer)
         self._stack.callback(self.broker.remove)
         self.broker.start()
         self.database: service.Service | None = None
@@ -78,9 +83,12 @@ class World:
             self.database, self.store_url = service.postgres(self.name)
             self._stack.callback(self.database.remove)
             self.database.start()
-        self.network = Network(("127.0.0.1", self.broker.port), self.seed)
-        self._stack.callback(self.network.close)
         size = self.size
+        self.identities = {ANALYST: self._issuer.enroll("analyst", ANALYST)}
+        for role, of_role in self._roles().items():
+            self.identities |= {name: self._issuer.enroll(role, name) for name in of_role}
+        self.network = Network(("127.0.0.1", self.broker.port), self.seed, self._ends)
+        self._stack.callback(self.network.close)
         names = (*size.orchestrator_names, *size.worker_names, *size.vehicle_names)
         self.network.open((*names, ANALYST))
         for name in self._small_disks:
@@ -95,15 +103,33 @@ class World:
         self._stack.callback(self._end_parts)
         for name in names:
             self.parts[name].start()
-        self._fleet = oodida.connect(self.network.url(ANALYST), ANALYST)
+        url = self.network.url(ANALYST)
+        self._fleet = oodida.connect(url, ANALYST, identity=self.identities[ANALYST])
         self._stack.callback(self._fleet.close)
         if not until(self.whole, START_S):
             raise TimeoutError(f"not everybody is there: {self.missing()}; see {self.folder}/logs")
 
+    def _roles(self) -> Mapping[IdentityRole, Iterable[str]]:
+        size = self.size
+        return {
+            "orchestrator": size.orchestrator_names,
+            "worker": size.worker_names,
+            "vehicle": size.vehicle_names,
+        }
+
+    def _ends(self, name: str) -> Ends:
+        """TLS as the broker speaks it to a part, and as the part speaks it to the broker."""
+        broker = self.folder / "pki" / "broker"
+        to_part = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        to_part.load_cert_chain(broker / "cert.pem", broker / "key.pem")
+        to_part.load_verify_locations(broker / "ca.pem")
+        to_part.verify_mode = ssl.CERT_REQUIRED
+        return Ends(to_part, credentials.load(self.identities[name]).context)
+
     def _part(self, name: str) -> Part:
         logs = self.folder / "logs"
         logs.mkdir(exist_ok=True)
-        common = [f"--broker={self.network.url(name)}"]
+        common = [f"--broker={self.network.url(name)}", f"--identity={self.identities[name]}"]
         if name in self.size.orchestrator_names:
             program, options = "orchestrator", [f"--store={self.store_url}", f"--name={name}"]
         else:

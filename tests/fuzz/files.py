@@ -14,7 +14,7 @@ import typer
 
 from edge_runtime.policy import file as policy_file
 from oodida.cli import auditing
-from orchestrator.authority import AuthorityFile
+from orchestrator.authority import Authority
 from protocol import audit
 from protocol.errors import OodidaError
 from protocol.limits import Limits, Profiles
@@ -53,7 +53,7 @@ def _as_toml(read: Callable[[Path], object], data: bytes) -> None:
 
 def _authority(path: Path) -> None:
     """Who is not in the file, and not by default, may do nothing."""
-    found = AuthorityFile(path).now()
+    found = Authority.read(path)
     for user in ("ada", "bob", "eve", *found.users):
         granted = user in found.users or found.default is not None
         for action in Action:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from pathlib import Path
 
 import pytest
 
-from orchestrator.authority import EVERYBODY, Authority, AuthorityFile
+from orchestrator.authority import EVERYBODY, Authority
 from protocol.errors import BadAuthorityFile, Forbidden
 from protocol.roles import Action, Role
 
@@ -92,41 +90,9 @@ def test_what_is_wrong_is_told_with_its_place(text: str, told: str) -> None:
         Authority.parse(text)
 
 
-def test_a_file_is_read_again_when_it_changes_and_kept_when_it_is_broken(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = tmp_path / "authority.toml"
-
-    def write(text: str, order: int) -> None:
-        path.write_text(text)
-        os.utime(path, ns=(order, order))
-
-    def role() -> Role:
-        return file.now().grant("ada").role
-
-    write('[users.ada]\nrole = "analyst"\n', 1)
-    file = AuthorityFile(path)
-    assert role() is Role.ANALYST
-    write('[users.ada]\nrole = "viewer"\n', 2)
-    assert role() is Role.VIEWER
-    write('[users.ada]\nrole = "queen"\n', 3)
-    with caplog.at_level(logging.ERROR):
-        assert [role(), role()] == [Role.VIEWER] * 2
-    (told,) = caplog.records  # once, not at each turn
-    assert "users.ada.role" in told.message
-    assert "goes on to hold" in told.message
-    path.unlink()
-    caplog.clear()
-    with caplog.at_level(logging.ERROR):
-        assert [role(), role()] == [Role.VIEWER] * 2
-    assert len(caplog.records) == 1
-    write('[users.ada]\nrole = "operator"\n', 4)
-    assert role() is Role.OPERATOR
-
-
 def test_an_orchestrator_does_not_begin_with_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(BadAuthorityFile, match="cannot be read"):
-        AuthorityFile(tmp_path / "none.toml")
+        Authority.read(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(BadAuthorityFile, match="UTF-8"):
-        AuthorityFile(tmp_path / "bad.toml")
+        Authority.read(tmp_path / "bad.toml")

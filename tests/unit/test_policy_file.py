@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.policy import Followed, Names, Policy, parse, read
+from edge_runtime.policy import Names, Policy, parse, read
 from protocol.account import Budget
 from protocol.errors import BadPolicy
 from protocol.limits import Profiles
@@ -105,65 +103,6 @@ def test_a_file_that_others_can_write_or_that_is_none_is_refused(tmp_path: Path)
     file.write_bytes(b"policy = 1\n" + b"#" * 300_000)
     with pytest.raises(BadPolicy, match="bytes"):
         read(file, PROFILES)
-
-
-class Written:
-    """A policy's file, each time written as another file than before."""
-
-    def __init__(self, folder: Path, text: str) -> None:
-        self.path = folder / "policy.toml"
-        self._time = 10**18
-        self.write(text)
-
-    def write(self, text: str) -> None:
-        self._time += 10**9
-        self.path.write_text(text)
-        os.utime(self.path, ns=(self._time, self._time))
-
-
-def allows(followed: Followed) -> bool:
-    return followed.policy.custom_code
-
-
-def test_a_change_is_taken_once_it_was_the_same_at_two_looks(tmp_path: Path) -> None:
-    file = Written(tmp_path, "policy = 1")
-    followed = Followed(file.path, PROFILES)
-    assert not followed.look()
-    file.write("policy = 1\n")
-    file.write("policy = 1\ncustom_code = fal")
-    assert not followed.look()
-    file.write("policy = 1\ncustom_code = false")
-    assert not followed.look()
-    assert allows(followed)
-    assert followed.look()
-    assert not allows(followed)
-    assert not followed.look()
-
-
-@pytest.mark.parametrize("broken", ["", "policy = 1\ncustom_code = maybe", None])
-def test_a_broken_or_missing_file_leaves_the_policy_as_it_was_and_is_told_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: str | None
-) -> None:
-    file = Written(tmp_path, "policy = 1\ncustom_code = false")
-    followed = Followed(file.path, PROFILES)
-    if broken is None:
-        file.path.unlink()
-    else:
-        file.write(broken)
-    with caplog.at_level(logging.ERROR):
-        assert not any(followed.look() for _ in range(5))
-    assert not followed.policy.custom_code
-    assert len(caplog.records) == 1
-    assert "left as it was" in caplog.text
-    file.write("policy = 1")
-    assert not followed.look()
-    assert followed.look()
-    assert followed.policy == Policy()
-
-
-def test_at_the_start_a_broken_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(BadPolicy):
-        Followed(tmp_path / "none.toml", PROFILES)
 
 
 def test_the_page_that_tells_of_it_shows_the_example() -> None:
