@@ -9,6 +9,8 @@ CERTIFICATE: Final = "cert.pem"
 KEY: Final = "key.pem"
 #: The key of a certificate that is just being put in place of the one before.
 COMING: Final = "key.next.pem"
+#: How many points P-256 has (FIPS 186-5; SP 800-186, section 3.2.1.3).
+ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 def strange(*more: type[Exception]) -> tuple[type[Exception], ...]:
@@ -23,6 +25,17 @@ def strange(*more: type[Exception]) -> tuple[type[Exception], ...]:
         x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm, ValueError, TypeError,
         *more,
     )  # fmt: skip
+
+
+def is_low(signature: bytes) -> bool:
+    """True for the one of the two signatures by ECDSA on P-256 that an authority of ours writes.
+
+    Of every one there is a twin, r and n - s, that anybody can make and that holds as well: where
+    each byte is to count, one of the two is none. Raises ValueError if it is not one at all.
+    """
+    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+    return decode_dss_signature(signature)[1] <= ORDER // 2
 
 
 def key_of(folder: Path) -> Path:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 from pydantic import Field
 
 from protocol import identity, values
-from protocol.certificate import key_of, strange
+from protocol.certificate import is_low, key_of, strange
 from protocol.errors import BadIdentity, BadRequest, BadSignature
 from protocol.identity import Identity
 from protocol.outcome import Frozen
@@ -217,6 +217,8 @@ class Trust:
                 raise ValueError("it is not written as our authority writes one")
             who = named(certificate)
             certificate.verify_directly_issued_by(self._authority)
+            if not is_low(certificate.signature):
+                raise ValueError("its signature is the twin of the one that our authority writes")
             key = certificate.public_key()
         except InvalidSignature:
             raise BadSignature("its certificate is of another authority") from None

@@ -8,7 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
 from typer.testing import CliRunner
 
 from edge_runtime.environments.usage import Usage
@@ -17,6 +22,7 @@ from edge_runtime.policy import file as policy
 from oodida.cli.app import app
 from oodida.pki import Pki
 from protocol import identity
+from protocol.certificate import ORDER
 from protocol.environment import LOCK_HEAD, Lock
 from protocol.errors import (
     BadIdentity,
@@ -35,6 +41,8 @@ from protocol.link import credentials, enrolment
 from protocol.module import Side
 from protocol.signing import Signer, Trust
 
+#: ECDSA with SHA-256, as a certificate names it (RFC 5758, section 3.2), in DER.
+ECDSA = bytes.fromhex("300a06082a8648ce3d040302")
 DEEP = b"[" * 100_000
 DIGITS = b"9" * 5000
 READERS: dict[str, tuple[Callable[[Path], object], type[OodidaError]]] = {
@@ -162,6 +170,27 @@ def test_of_an_answer_the_certificate_alone_is_kept(tmp_path: Path) -> None:
     made = pki.redeem(pki.token(who, now, 5), enrolment.signing_request(key, who), now)[1]
     around = f"anything\n{made.certificate.decode()}{pki.authority}"
     assert enrolment.check(around, pki.authority, key.public_key()) == made.certificate
+
+
+def test_the_twin_of_a_certificate_that_anybody_can_make_is_none(tmp_path: Path) -> None:
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    pki = Pki.init(tmp_path / "pki", ["localhost"], now)
+    for number in range(8):  # each of which could be either of the two
+        folder, _ = pki.enroll(identity.of("analyst", f"ada-{number}"), now)
+        good = Signer(folder).sign("a", {}, now.timestamp())
+        trust = Trust.load(folder / "ca.pem")
+        assert trust.verify(good, "a", {}).name == f"ada-{number}"
+        found = x509.load_der_x509_certificate(base64.b64decode(good.certificate))
+        r, s = decode_dss_signature(found.signature)
+        bits = b"\0" + encode_dss_signature(r, ORDER - s)
+        body = found.tbs_certificate_bytes + ECDSA + b"\x03" + bytes([len(bits)]) + bits
+        other = b"\x30\x82" + len(body).to_bytes(2, "big") + body
+        x509.load_der_x509_certificate(other).verify_directly_issued_by(
+            x509.load_pem_x509_certificate(pki.authority.encode())
+        )
+        twin = good.model_copy(update={"certificate": base64.b64encode(other).decode()})
+        with pytest.raises(BadSignature, match="twin"):
+            trust.verify(twin, "a", {})
 
 
 def test_a_certificate_of_a_version_that_there_is_not_vouches_for_nobody(tmp_path: Path) -> None:
