@@ -218,7 +218,7 @@ class Trust:
             who = named(certificate)
             certificate.verify_directly_issued_by(self._authority)
             if not is_low(certificate.signature):
-                raise ValueError("its signature is the twin of the one that our authority writes")
+                raise ValueError("its signature is the twin of ours; renew it, if it is an old one")
             key = certificate.public_key()
         except InvalidSignature:
             raise BadSignature("its certificate is of another authority") from None
