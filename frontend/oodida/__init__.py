@@ -9,9 +9,10 @@
 ...     print(run.result())
 """
 
+from oodida.connecting import connect
 from oodida.deployment import Deployment
 from oodida.environment import Environment
-from oodida.fleet import Fleet, connect
+from oodida.fleet import Fleet
 from oodida.local import local
 from oodida.participation import Standing
 from oodida.run import Iteration, Result, Run

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import ValidationError
-
 from oodida import audit, check
+from oodida.asked import environment_of, example_of, limits_of, side_of
 from oodida.connection import Connection
 from oodida.deployment import Deployment, Progress
 from oodida.environment import Environment
 from oodida.run import Run
-from oodida.silence import PATIENCE_S
-from oodida.source import environment_for, read
-from oodida.trial import TRIER
-from protocol import values
-from protocol.assignment import MAX_ITERATIONS, Assignment, Select, explain
+from oodida.source import read
+from protocol.assignment import MAX_ITERATIONS, Assignment, Select
 from protocol.audit import Entry
 from protocol.environment import Reason
 from protocol.errors import (
-    BadLimits,
     BadRequest,
-    BadValue,
     EnvironmentRefused,
     NotAwaiting,
     OodidaError,
     UnknownEnvironment,
 )
-from protocol.identity import Identity
 from protocol.lifecycle import AssignmentState
-from protocol.limits import DEFAULT, LimitsAsked
-from protocol.link import credentials
+from protocol.limits import DEFAULT
 from protocol.messages import (
     Approve,
     AssignmentInfo,
@@ -66,7 +56,6 @@ from protocol.module import Environment as Shipped
 from protocol.module import Side
 from protocol.topics import is_name
 
-DEFAULT_URL: Final = "mqtt://127.0.0.1:1883"
 #: How long `deploy` waits, in seconds: for a module, and for one whose libraries may have to be
 #: found, built and brought to the vehicles first.
 DEPLOY_S: Final = 30.0
@@ -213,7 +202,7 @@ class Fleet:
             raise BadRequest(f"returns is a JSON schema as a dict, not {type(returns).__name__}")
         own = environment if isinstance(environment, Environment) else None
         named = "" if isinstance(environment, Environment) else self._named(environment, source)
-        tree = _example(example)
+        tree = example_of(example)
         check.require(source, side, named, tree, name)
         request = Deploy(
             user_id=self.user,
@@ -222,7 +211,7 @@ class Fleet:
             name=name,
             custom_code=source,
             environment=own.spec if own is not None else named,
-            limits=_limits(profile, limits),
+            limits=limits_of(profile, limits),
             returns=dict(returns) if returns is not None else None,
             vehicles=vehicles,
             example=tree,
@@ -341,91 +330,3 @@ def _id(deployment: str) -> str:
     if not is_name(deployment):
         raise BadRequest(f"{deployment!r:.80} is no deployment's id; `oodida review` lists them")
     return deployment
-
-
-def connect(
-    url: str | None = None,
-    user: str | None = None,
-    *,
-    patience_s: float | None = PATIENCE_S,
-    identity: str | Path | None = None,
-) -> Fleet:
-    """Connect to a broker as a user.
-
-    ``url`` is mqtts://host:port, or mqtt:// on loopback, by default OODIDA_URL, else the broker on
-    this machine. ``identity`` is the folder with the analyst's certificate, by default
-    OODIDA_IDENTITY; TLS needs one. ``user`` is by default OODIDA_USER, else the certificate's name,
-    else whoever is logged in. ``patience_s`` is for how long whoever waits for an assignment bears
-    that nothing is heard of the cloud, None for ever. Raises LinkError if the broker cannot be
-    reached, IdentityError if it and we do not know each other, BadRequest if the url or the user's
-    name is none.
-    """
-    url = url or os.environ.get("OODIDA_URL") or DEFAULT_URL
-    folder = identity or os.environ.get("OODIDA_IDENTITY")
-    proof = credentials.needed(url, Path(folder) if folder else None)
-    user = user_name(user, proof)
-    if not is_name(user):
-        raise BadRequest(
-            f"{user!r:.80} is no user name: letters, digits, and . _ - after the first"
-        )
-    if proof is not None:
-        credentials.require(proof, Identity("analyst", user))
-    connection = Connection(url, user, patience_s, proof)
-    TRIER.start()  # while it comes up, its user thinks
-    return Fleet(connection)
-
-
-def user_name(given: str | None, proof: Path | None = None) -> str:
-    """Who asks: as given, or in OODIDA_USER, or whoever the certificate is of, or is logged in."""
-    named = given or os.environ.get("OODIDA_USER")
-    return named or (_login() if proof is None else credentials.who(proof).name)
-
-
-def _login() -> str:
-    import getpass
-
-    with contextlib.suppress(OSError, KeyError, ImportError):
-        return getpass.getuser()
-    return "analyst"
-
-
-def side_of(to: str) -> Side:
-    """Where a module goes. Raises BadRequest for what is neither."""
-    sides = {"vehicles": Side.ONBOARD, "cloud": Side.OFFBOARD}
-    if to not in sides:
-        raise BadRequest(f'a module goes to "vehicles" or to the "cloud", not to {to!r:.40}')
-    return sides[to]
-
-
-def environment_of(given: str | None, source: str) -> str:
-    """The environment asked for, or the one that a source needs. Raises UnknownEnvironment."""
-    if given is None:
-        return environment_for(source).value
-    if not isinstance(given, str):
-        raise BadRequest(
-            f"environment is a name, a digest or an Environment, not {type(given).__name__}; "
-            "libraries of your own: environment=oodida.Environment([...])"
-        )
-    if given not in list(Shipped) and not re.fullmatch("[0-9a-f]{64}", given):
-        known = ", ".join(Shipped)
-        raise UnknownEnvironment(
-            f"there is no environment {given!r:.60}; choose one of {known}, or a digest that "
-            "`oodida environments` lists, or give an Environment of libraries of your own"
-        )
-    return given
-
-
-def _limits(profile: str, lower: Mapping[str, float] | None) -> LimitsAsked:
-    if lower is not None and not isinstance(lower, Mapping):
-        raise BadLimits(f'limits is a dict such as {{"time_s": 2}}, not {type(lower).__name__}')
-    try:
-        return LimitsAsked(profile=profile, lower=dict(lower or {}))
-    except ValidationError as problem:
-        raise BadLimits(explain(problem)) from None
-
-
-def _example(example: Any) -> values.Tree:
-    try:
-        return values.pack(example)
-    except values.ValueProblem as problem:
-        raise BadValue(f"the example: {problem}") from None

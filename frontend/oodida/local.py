@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import selectors
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Final
 
 from edge_runtime.signals import open_source
-from oodida.fleet import Fleet, connect
+from oodida.connecting import connect
+from oodida.containers import forget_images, service
+from oodida.fleet import Fleet
+from oodida.parts import Parts
 from oodida.throwaway import Throwaway
 from protocol.assignment import Attribute
 from protocol.errors import BadLimits, BadRecording, BadRequest, SetupError
@@ -31,10 +30,7 @@ from protocol.module import Environment
 from protocol.topics import is_name
 
 START_S: Final = 60.0
-STOP_S: Final = 15.0
 MAX_PORT: Final = 65_535
-#: Whose service a container is: "pid:start time" of the process that started it.
-OWNER_LABEL: Final = "io.oodida.local"
 Progress = Callable[[str], None]
 
 
@@ -94,20 +90,18 @@ def local(
         issuer = Throwaway(home / "pki") if trust else None
         with_tls = None if issuer is None else issuer.broker()
         inside = 1883 if with_tls is None else 8883
-        address = stack.enter_context(_service(images["broker"], inside, port, options=with_tls))
+        address = stack.enter_context(service(images["broker"], inside, port, options=with_tls))
         url = f"{'mqtt' if issuer is None else 'mqtts'}://{address}"
 
         def proves(role: IdentityRole, name: str) -> list[str]:
             return [f"--identity={issuer.enroll(role, name)}"] if issuer is not None else []
 
         tell("starting the registry")
-        registry = stack.enter_context(
-            _service(images["registry"], 5000, state="/var/lib/registry")
-        )
+        registry = stack.enter_context(service(images["registry"], 5000, state="/var/lib/registry"))
         tell(f"starting orchestrator, worker and {len(vehicles)} vehicles")
         sandbox = [f"--image={e.value}={images[f'sandbox-{e.value}']}" for e in Environment]
-        stack.callback(_forget_images, registry)
-        parts = _Parts(home)
+        stack.callback(forget_images, registry)
+        parts = Parts(home)
         stack.callback(parts.stop)
         common = ["--broker", url, "--stop-on-eof"]
         cloud = [*common, *proves("orchestrator", "orchestrator")]
@@ -227,157 +221,6 @@ def sandbox_images() -> dict[str, str]:
         return {e.value: reference(f"sandbox-{e.value}") for e in Environment}
     except (ImageError, OSError):
         return {}
-
-
-@contextlib.contextmanager
-def _service(
-    image: str, inside: int, port: int = 0, state: str | None = None,
-    options: Mapping[str, object] | None = None,
-) -> Iterator[str]:  # fmt: skip
-    """A container of which one port can be reached on loopback; host:port. It may write `state`.
-
-    ``options`` go to the engine as they are.
-    """
-    import docker
-    from docker.errors import DockerException
-
-    client: Any = None
-    container: Any = None
-    try:
-        try:
-            client = docker.from_env(timeout=30)
-            _reap(client)
-            container = client.containers.create(
-                image,
-                ports={f"{inside}/tcp": ("127.0.0.1", port or None)},
-                **{"volumes": [state] if state else [], **(options or {})},
-                labels={OWNER_LABEL: _identity(os.getpid())},
-                read_only=True,
-                cap_drop=["ALL"],
-                security_opt=["no-new-privileges"],
-            )
-            container.start()
-            container.reload()
-            found = container.ports[f"{inside}/tcp"][0]["HostPort"]
-        except DockerException as e:
-            raise SetupError(_what_to_do(e, port)) from e
-        yield f"127.0.0.1:{found}"
-    finally:
-        if container is not None:
-            with contextlib.suppress(DockerException):
-                container.remove(force=True, v=True)
-        if client is not None:
-            client.close()
-
-
-def _forget_images(registry: str) -> None:
-    """Remove the names that images have from a registry which is gone with its port."""
-    import docker
-    from docker.errors import DockerException
-
-    with contextlib.suppress(DockerException), contextlib.closing(docker.from_env()) as client:
-        for image in client.images.list(filters={"reference": f"{registry}/*/*"}):
-            names = [*image.tags, *image.attrs.get("RepoDigests", ())]
-            for name in names:
-                if name.startswith(f"{registry}/"):
-                    with contextlib.suppress(DockerException):  # it went with the name before
-                        client.images.remove(name)
-
-
-def _what_to_do(problem: Exception, port: int) -> str:
-    if "already allocated" in str(problem) or "already in use" in str(problem):
-        return (
-            f"port {port} is taken on this machine; choose another (--port), or 0 for any free one"
-        )
-    return f"the container engine: {problem}. `make setup` installs and starts one"
-
-
-def _identity(pid: int) -> str:
-    """The process behind a number: the number alone is used again by others."""
-    try:
-        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return f"{pid}:gone"
-    return f"{pid}:{after_name[19]}"
-
-
-def _reap(client: Any) -> None:
-    """Remove containers whose process died without a chance to."""
-    from docker.errors import DockerException
-
-    found = client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True)
-    for container in found:
-        owner = container.labels.get(OWNER_LABEL, "")
-        pid = owner.partition(":")[0]
-        if pid.isdigit() and _identity(int(pid)) != owner:
-            with contextlib.suppress(DockerException):  # somebody else may be at it too
-                container.remove(force=True, v=True)
-
-
-class _Parts:
-    """The processes that were started, each with its log."""
-
-    def __init__(self, home: Path) -> None:
-        self._logs = home / "logs"
-        self._logs.mkdir(exist_ok=True)
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._files: list[IO[bytes]] = []
-
-    def start(self, name: str, program: str, options: Sequence[str]) -> None:
-        log = (self._logs / f"{name}.log").open("wb")
-        self._files.append(log)
-        self._processes[name] = subprocess.Popen(
-            [sys.executable, "-P", "-m", program, *options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            start_new_session=True,  # an interrupt from the keyboard is ours to hand on
-        )
-
-    def wait_ready(self, timeout_s: float) -> None:
-        """Wait until every process has said that it is ready."""
-        until = time.monotonic() + timeout_s
-        with selectors.DefaultSelector() as selector:
-            for name, process in self._processes.items():
-                if process.stdout is not None:
-                    selector.register(process.stdout, selectors.EVENT_READ, name)
-            while selector.get_map():
-                found = selector.select(max(0.0, until - time.monotonic()))
-                if not found:
-                    late = ", ".join(str(key.data) for key in selector.get_map().values())
-                    raise SetupError(f"not ready within {timeout_s:g} s: {late}")
-                for key, _ in found:
-                    if os.read(key.fd, 100).strip() != b"ready":
-                        raise SetupError(f"{key.data} has ended: {self._last_words(key.data)}")
-                    selector.unregister(key.fileobj)
-
-    def _last_words(self, name: str) -> str:
-        lines = (self._logs / f"{name}.log").read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
-
-    def stop(self) -> None:
-        """End them all: the orchestrator last, so that the others' goodbyes are heard."""
-        first = self._processes.pop("orchestrator", None)
-        self._end(list(self._processes.values()))
-        self._end([first] if first is not None else [])
-        for file in self._files:
-            file.close()
-
-    @staticmethod
-    def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-        for process in processes:
-            if process.stdin is not None:
-                with contextlib.suppress(OSError):
-                    process.stdin.close()
-        until = time.monotonic() + STOP_S
-        for process in processes:
-            try:
-                process.wait(max(0.0, until - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
 
 
 def _wait_online(fleet: Fleet, vehicles: set[str]) -> None:

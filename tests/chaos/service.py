@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from images.build import ensure
-from oodida.local import OWNER_LABEL, _identity
+from oodida.containers import OWNER_LABEL, owner_of
 from oodida.throwaway import Throwaway
 from protocol.link import credentials
 from tests.conftest import until
@@ -48,7 +48,7 @@ class Service:
         self.answers: Callable[[], bool] = lambda: True
         self._volume: Any = None
         # With the second label `oodida.local` reaps it if we die: whose it is, and since when.
-        labels = {LABEL: world, OWNER_LABEL: _identity(os.getpid())}
+        labels = {LABEL: world, OWNER_LABEL: owner_of(os.getpid())}
         if state is not None:
             self._volume = self._client.volumes.create(labels=labels)
         kept = {self._volume.name: {"bind": state, "mode": "rw"}} if state is not None else {}

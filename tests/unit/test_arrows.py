@@ -26,7 +26,7 @@ EXCEPTIONS = {
 #: Library -> the only places that may import it.
 OUTSIDE = {
     "paho": ("protocol/link/",),
-    "docker": ("edge_runtime/sandbox/", "images/", "frontend/oodida/local.py"),
+    "docker": ("edge_runtime/sandbox/", "images/", "frontend/oodida/containers.py"),
     "sqlalchemy": ("orchestrator/store/",),
     "alembic": ("orchestrator/store/",),
     "cryptography": (

@@ -11,13 +11,24 @@ import typer
 
 from oodida import check as checking
 from oodida.alike import alike
-from oodida.cli import auditing, deploying, environments, proving, reviewing, running, show, trust
+from oodida.asked import environment_of, side_of
+from oodida.cli import (
+    auditing,
+    deploying,
+    environments,
+    pki,
+    proving,
+    reviewing,
+    running,
+    show,
+    trust,
+)
 from oodida.cli.demo import demo as play
 from oodida.cli.doctor import doctor as examine
 from oodida.cli.options import EnvironmentName, Json, To, Url, User
 from oodida.cli.simulating import simulate
 from oodida.cli.up import up
-from oodida.fleet import connect, environment_of, side_of
+from oodida.connecting import connect
 from oodida.source import read
 from protocol import methods as catalogue
 from protocol.errors import BadRequest, OodidaError
@@ -202,7 +213,7 @@ app.command()(proving.verify)
 app.add_typer(environments.app, name="environments")
 app.command()(environments.profiles)
 
-app.add_typer(trust.app, name="pki")
+app.add_typer(pki.app, name="pki")
 app.command()(trust.enroll)
 app.command()(trust.revoke)
 

@@ -14,7 +14,7 @@ import typer
 
 from oodida.cli import show
 from oodida.cli.options import Json, Url, User
-from oodida.fleet import connect
+from oodida.connecting import connect
 from protocol.audit import Entry, Verdict, verify
 from protocol.errors import BadRequest
 

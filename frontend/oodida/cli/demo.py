@@ -12,7 +12,7 @@ from rich.rule import Rule
 from rich.syntax import Syntax
 
 from oodida.cli import show
-from oodida.fleet import connect
+from oodida.connecting import connect
 from oodida.local import local
 from oodida.run import Iteration, Run
 from protocol.assignment import Assignment, Offboard, Onboard

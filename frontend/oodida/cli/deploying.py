@@ -11,8 +11,8 @@ from oodida.alike import alike
 from oodida.cli import show
 from oodida.cli.options import EnvironmentName, Json, To, Url, User
 from oodida.cli.words import environment_from, limits_from, options, schema_from, select_from
+from oodida.connecting import connect
 from oodida.deployment import Deployment
-from oodida.fleet import connect
 from protocol.limits import DEFAULT
 
 

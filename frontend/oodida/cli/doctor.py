@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from oodida.cli import show
-from oodida.fleet import connect
+from oodida.connecting import connect
 from oodida.local import sandbox_images
 from protocol.errors import LinkError, OodidaError, SetupError
 from protocol.finding import Finding, Level, ok, problem, warning

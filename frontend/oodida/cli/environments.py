@@ -8,7 +8,7 @@ import typer
 
 from oodida.cli import show
 from oodida.cli.options import Json, Url, User
-from oodida.fleet import connect
+from oodida.connecting import connect
 from protocol.limits import Profiles
 
 app = typer.Typer(help="The libraries that were built into environments; `show` prints a lock.")

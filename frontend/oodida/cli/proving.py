@@ -9,7 +9,7 @@ import typer
 
 from oodida.cli import show
 from oodida.cli.options import Json, Url, User
-from oodida.fleet import connect
+from oodida.connecting import connect
 from protocol import proof as proofs
 from protocol import values
 from protocol.errors import BadRequest

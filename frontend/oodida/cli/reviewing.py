@@ -10,7 +10,8 @@ import typer
 
 from oodida.cli import show
 from oodida.cli.options import Json, Url, User
-from oodida.fleet import Fleet, connect
+from oodida.connecting import connect
+from oodida.fleet import Fleet
 from protocol.errors import BadRequest, Forbidden
 from protocol.limits import LimitsAsked
 from protocol.messages import Decision, Review

@@ -25,7 +25,8 @@ from oodida.cli.words import (
     quorum_from,
     select_from,
 )
-from oodida.fleet import Fleet, connect
+from oodida.connecting import connect
+from oodida.fleet import Fleet
 from oodida.run import Run
 from protocol.errors import BadRequest
 from protocol.lifecycle import AssignmentState

@@ -15,7 +15,7 @@ import typer
 
 from oodida.cli import show
 from oodida.cli.options import Json, Url
-from oodida.fleet import DEFAULT_URL
+from oodida.connecting import DEFAULT_URL
 from protocol.errors import SetupError, from_code
 
 _WORDS = {"connected": "connected", "left": "left to say goodbye"}

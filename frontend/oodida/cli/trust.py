@@ -1,17 +1,16 @@
-"""The commands about who may speak: the authority, its certificates, and taking them back."""
+"""The commands about who may speak: giving certificates, and taking them back."""
 
 from __future__ import annotations
 
-import datetime as dt
-import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from oodida.cli import show
 from oodida.cli.options import Json
+from oodida.cli.pki import Days, Folder, moment, opened, told
 from protocol import identity
 from protocol.errors import BadRequest, NotEnrolled
 from protocol.identity import ROLES, Identity
@@ -22,95 +21,6 @@ if TYPE_CHECKING:
 
 #: How long a token may be good: a week.
 MOST_MINUTES = 7 * 24 * 60.0
-
-app = typer.Typer(
-    no_args_is_help=True,
-    help="The fleet's certificate authority: a folder that nobody but its keeper can read.",
-    epilog="Begin with [bold]oodida pki init[/bold]; then [bold]oodida enroll[/bold] gives each "
-    "vehicle, worker, orchestrator and analyst a certificate.",
-)
-
-Folder = Annotated[
-    Path,
-    typer.Option("--pki", envvar="OODIDA_PKI", help="The authority's folder."),
-]
-Hosts = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--host",
-        help="A name or address that the broker is reached by, as in mqtts://HOST:8883; several "
-        "times. Default: this machine's, and localhost.",
-    ),
-]
-Days = Annotated[float, typer.Option(help="How long the certificate is valid.")]
-
-
-@app.command()
-def init(
-    folder: Annotated[Path, typer.Argument(help="Where to make it; kept off the broker.")],
-    host: Hosts = None,
-    *,
-    as_json: Json = False,
-) -> None:
-    """Make a certificate authority, and the certificate of the broker.
-
-    FOLDER/broker is what the broker is given. FOLDER/ca.key can make anybody: keep it where no
-    program of the fleet runs, and keep a copy elsewhere.
-    """
-    from oodida.pki import Pki
-
-    with show.errors(json_wanted=as_json):
-        hosts = host or _this_machine()
-        Pki.init(folder, hosts, _now())
-        if as_json:
-            show.as_json({"folder": str(folder), "broker": str(folder / "broker"), "hosts": hosts})
-            return
-        show.out.print(f"the authority is in {folder}, its broker's certificate for", *hosts)
-        show.out.print(f"give the broker {folder}/broker, and enrol who may speak to it:")
-        show.out.print(f"    oodida enroll vehicle car-1 --pki {folder}")
-
-
-@app.command()
-def renew(
-    host: Hosts = None,
-    pki: Folder = Path("pki"),
-    days: Days = 397.0,
-    *,
-    as_json: Json = False,
-) -> None:
-    """Give the broker a new certificate, before the old one expires or for another host.
-
-    The broker reads it when it is started again, or gets a SIGHUP; nobody is disconnected by that.
-    """
-    with show.errors(json_wanted=as_json):
-        hosts = host or _this_machine()
-        made = _open(pki).renew_broker(hosts, _now(), days)
-        if as_json:
-            show.as_json({"until": made.until.isoformat(), "hosts": hosts})
-        else:
-            show.out.print(
-                f"the broker's certificate is valid until {made.until:%Y-%m-%d} for", *hosts
-            )
-
-
-@app.command("list")
-def listed(pki: Folder = Path("pki"), *, as_json: Json = False) -> None:
-    """Every name with the last certificate that it was given."""
-    with show.errors(json_wanted=as_json):
-        now, last = _now(), {}
-        for one in _open(pki).issued():
-            last[one.who] = one
-        if as_json:
-            show.as_json([_told(one, now) for one in last.values()])
-            return
-        show.table(
-            "Certificates",
-            ["name", "state", "until"],
-            [
-                [str(one.who), _state(one, now), f"{one.until:%Y-%m-%d %H:%M}"]
-                for one in last.values()
-            ],
-        )
 
 
 def enroll(
@@ -160,14 +70,14 @@ def enroll(
         if token and count is not None:
             raise BadRequest("a token is for one: give --token or --count")
         if token:
-            _print_token(_open(pki), identity.of(role, name), at, minutes, as_json=as_json)
+            _print_token(opened(pki), identity.of(role, name), at, minutes, as_json=as_json)
             return
         if count is not None:
-            _enroll_many(_open(pki), role, name, count, days, to, as_json=as_json)
+            _enroll_many(opened(pki), role, name, count, days, to, as_json=as_json)
             return
-        folder, made = _open(pki).enroll(identity.of(role, name), _now(), days, to)
+        folder, made = opened(pki).enroll(identity.of(role, name), moment(), days, to)
         if as_json:
-            show.as_json({**_told(made, _now()), "folder": str(folder)})
+            show.as_json({**told(made, moment()), "folder": str(folder)})
             return
         show.out.print(
             f"{made.who} has a certificate until {made.until:%Y-%m-%d %H:%M} UTC: {folder}"
@@ -180,9 +90,9 @@ def _enroll_many(
     every = [identity.of(role, f"{prefix}{number:05d}") for number in range(1, count + 1)]
     where = pki.folder / "identities" / role if to is None else to
     for who in every:
-        folder, made = pki.enroll(who, _now(), days, where / who.name)
+        folder, made = pki.enroll(who, moment(), days, where / who.name)
         if as_json:
-            show.as_json({**_told(made, _now()), "folder": str(folder)})
+            show.as_json({**told(made, moment()), "folder": str(folder)})
     if not as_json:
         show.out.print(f"{every[0]} to {every[-1].name} have certificates: {where}")
 
@@ -207,47 +117,15 @@ def revoke(
     otherwise hand it FOLDER/broker/crl.pem. `oodida enroll` lets the name in again.
     """
     with show.errors(json_wanted=as_json):
-        found = _open(pki)
-        taken = found.revoke(_meant(found, who), _now())
+        found = opened(pki)
+        taken = found.revoke(_meant(found, who), moment())
         if as_json:
             show.as_json(
-                [_told(one, _now()) for one in found.issued() if one.serial in _serials(taken)]
+                [told(one, moment()) for one in found.issued() if one.serial in _serials(taken)]
             )
         else:
             count = "its certificate" if len(taken) == 1 else f"{len(taken)} certificates"
             show.out.print(f"{taken[0].who}: {count} revoked, in {pki}/broker/crl.pem")
-
-
-@app.command()
-def serve(
-    pki: Folder = Path("pki"),
-    listen: Annotated[str, typer.Option(help="HOST:PORT to listen at.")] = "127.0.0.1:8444",
-    host: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--host",
-            help="A name or address that programs reach it by, as in `oodida enroll --token --at "
-            "HOST:PORT`; several times. Default: this machine's, localhost and 127.0.0.1.",
-        ),
-    ] = None,
-) -> None:
-    """Answer for the authority until interrupted: certificates by token, and renewals.
-
-    It speaks TLS 1.3 alone. Whoever has no token that is good, and no valid certificate, gets
-    nothing. It needs the authority's key: run it where that lies, and let vehicles reach its port.
-    """
-    from oodida.pki.keeper import Keeper
-
-    with show.errors(json_wanted=False):
-        hosts = host or [*_this_machine(), "127.0.0.1"]
-        keeper = Keeper(_open(pki), enrolment.address(listen), hosts)
-        show.out.print(f"answering at {listen}; Ctrl-C ends it")
-        try:
-            keeper.serve_forever()
-        except KeyboardInterrupt:
-            show.err.print("stopping")
-        finally:
-            keeper.server_close()
 
 
 def _print_token(pki: Pki, who: Identity, at: str | None, minutes: float, *, as_json: bool) -> None:
@@ -256,18 +134,12 @@ def _print_token(pki: Pki, who: Identity, at: str | None, minutes: float, *, as_
     enrolment.address(at)
     if not 0 < minutes <= MOST_MINUTES:
         raise BadRequest(f"--minutes {minutes:g}: a token is good above 0 to {MOST_MINUTES:g}")
-    made = enrolment.token(at, pki.authority, pki.token(who, _now(), minutes), who)
+    made = enrolment.token(at, pki.authority, pki.token(who, moment(), minutes), who)
     if as_json:
         show.as_json({"for": str(who), "token": made, "minutes": minutes})
         return
     show.err.print(f"good once, for {who}, within {minutes:g} minutes:")
     show.out.print(made, soft_wrap=True)
-
-
-def _open(folder: Path) -> Pki:
-    from oodida.pki import Pki
-
-    return Pki(folder)
 
 
 def _meant(pki: Pki, words: Sequence[str]) -> Identity:
@@ -287,28 +159,5 @@ def _meant(pki: Pki, words: Sequence[str]) -> Identity:
     return found[0]
 
 
-def _this_machine() -> list[str]:
-    return list(dict.fromkeys([socket.gethostname(), "localhost", "127.0.0.1"]))
-
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC).replace(microsecond=0)
-
-
 def _serials(taken: Sequence[Issued]) -> set[int]:
     return {one.serial for one in taken}
-
-
-def _state(one: Issued, now: dt.datetime) -> str:
-    if one.revoked is not None:
-        return "revoked"
-    return "valid" if one.valid(now) else "expired"
-
-
-def _told(one: Issued, now: dt.datetime) -> dict[str, Any]:
-    return {
-        "name": str(one.who),
-        "serial": f"{one.serial:x}",
-        "state": _state(one, now),
-        "until": one.until.isoformat(),
-    }

@@ -12,7 +12,8 @@ import typer
 from oodida.cli import show
 from oodida.cli.options import Json
 from oodida.cli.words import attributes_from, vehicles_from
-from oodida.fleet import Fleet, user_name
+from oodida.connecting import user_name
+from oodida.fleet import Fleet
 from oodida.local import local
 from protocol.errors import BadRequest
 
