@@ -51,7 +51,9 @@ def listed(turn: Turn, request: ListReviews) -> list[Review]:
 
     if request.deployment is not None:
         row = _waiting(turn, request.deployment)
-        return [_shown(turn, row, whole=True)] if seen(row) else []
+        if not seen(row):
+            turn.authority.require(request.user_id, Action.APPROVE)
+        return [_shown(turn, row, whole=True)]
     rows = [row for row in deployment_queries.awaiting(turn.session) if seen(row)]
     return [_shown(turn, row, whole=False) for row in rows[:LISTED]]
 
@@ -144,7 +146,10 @@ def _waiting(turn: Turn, deployment: str) -> DeploymentRow:
     row = deployment_queries.deployment(turn.session, deployment)
     if row is None or row.state != DeploymentState.AWAITING_APPROVAL:
         state = "there is none" if row is None else f"it is {row.state}"
-        raise NotAwaiting(f"no deployment {deployment} waits for approval: {state}")
+        raise NotAwaiting(
+            f"no deployment {deployment} waits for approval: {state}; `oodida review` lists those "
+            "that do"
+        )
     return row
 
 

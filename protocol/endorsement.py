@@ -92,7 +92,7 @@ def check_request(
     if signature is None:
         raise NotSigned(
             f"the module {name} is not signed: connect with the identity of {user_id} "
-            "(--identity, or OODIDA_IDENTITY), whose key signs it"
+            "(OODIDA_IDENTITY, or --identity), whose key signs it"
         )
     statement = _request(user_id, name, side, source, limits, returns, deployment, asked)
     _expect(trust, signature, _ANALYST, statement, Identity("analyst", user_id))

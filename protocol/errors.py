@@ -168,7 +168,7 @@ class BadProof(OodidaError):
 
 
 class NoProof(OodidaError):
-    """There are no receipts: nobody signs where there are no certificates."""
+    """There are no receipts: nobody signs where there are no certificates (`oodida up --trust`)."""
 
     code = "no_proof"
 

@@ -5,16 +5,26 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from pydantic import ValidationError
 
 from oodida.connection import Connection
+from protocol import identity
 from protocol.audit import Entry
 from protocol.errors import BadAuditLog, BadRequest
-from protocol.messages import ListAudit
+from protocol.messages import ListAudit, Request
 from protocol.topics import is_name
 
+_REQUESTS: Final = get_args(get_args(Request)[0])
+#: What entries tell of: requests by their mode, and what else there is (docs/reference/audit.md).
+ACTIONS: Final = frozenset(
+    {
+        *(m for one in _REQUESTS for m in get_args(one.model_fields["mode"].annotation)),
+        "requests", "hold_module", "ship_module", "refuse_module", "module", "reports", "presence",
+        "flood", "refusals",
+    }
+)  # fmt: skip
 #: Who ships modules and refuses them.
 OURS: Final = "orchestrator"
 
@@ -30,7 +40,9 @@ def lines(
     ``user`` is an analyst's name, ``role:name`` of anybody, or ``orchestrator``. Raises BadRequest
     for what is none.
     """
-    wanted: dict[str, Any] = {"actor": _actor(user), "action": action or "", "since": _time(since)}
+    wanted: dict[str, Any] = {
+        "actor": _actor(user), "action": _action(action), "since": _time(since),
+    }  # fmt: skip
     after, more = 0, True
     while more:
         asked = ListAudit(user_id=connection.user, after=after, **wanted)
@@ -64,7 +76,18 @@ def _actor(user: str | None) -> str:
         return ""
     if not all(is_name(part) for part in user.split(":", 1)):
         raise BadRequest(f"{user!r:.80} is neither an analyst's name nor ROLE:NAME")
-    return user if ":" in user or user == OURS else f"analyst:{user}"
+    if ":" in user:
+        return str(identity.parse(user))  # raises BadRequest for a role that is none
+    return user if user == OURS else f"analyst:{user}"
+
+
+def _action(action: str | None) -> str:
+    if action is None:
+        return ""
+    if action not in ACTIONS:
+        known = ", ".join(sorted(ACTIONS))
+        raise BadRequest(f"there is no action {action!r:.80}; there are {known}")
+    return action
 
 
 def _time(since: dt.datetime | None) -> str:

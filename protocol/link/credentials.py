@@ -71,14 +71,14 @@ def needed(url: str, folder: Path | None) -> Path | None:
         if folder is None:
             raise BadIdentity(
                 f"{url} speaks TLS and wants to know who we are: name the folder that "
-                "`oodida enroll` has made, by --identity or OODIDA_IDENTITY"
+                "`oodida enroll` has made, by OODIDA_IDENTITY or --identity"
             )
         return folder
     if not address.is_loopback:
         host = f"[{address.host}]" if ":" in address.host else address.host
         raise NotEncrypted(
             f"{url} is not encrypted, and is not this machine: write mqtts://{host}:8883, "
-            "and name the folder that `oodida enroll` has made, by --identity or OODIDA_IDENTITY"
+            "and name the folder that `oodida enroll` has made, by OODIDA_IDENTITY or --identity"
         )
     return None
 

@@ -21,7 +21,7 @@ def wants_tls(address: Address, first: bytes, *, ended: bool) -> str:
     how = "ended the connection without a word" if silent else "answered in TLS"
     return (
         f"it {how}. Does it want TLS? Then write mqtts://{_where(address)}, and name the folder "
-        "that `oodida enroll` has made, by --identity or OODIDA_IDENTITY. "
+        "that `oodida enroll` has made, by OODIDA_IDENTITY or --identity. "
         "If not, is it about to stop, or about to start?"
     )
 

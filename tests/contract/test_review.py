@@ -106,8 +106,8 @@ def test_an_analyst_reviews_nothing(world: World) -> None:
     assert waiting(world, "eve") == []
     assert [r.deployment for r in waiting(world, "ada")] == [review.deployment]
     one = ListReviews(user_id="eve", deployment=review.deployment)
-    assert world.ask(one).reviews == []
     for asked in (
+        one,
         approve("eve", review),
         Reject(user_id="eve", deployment=review.deployment),
     ):

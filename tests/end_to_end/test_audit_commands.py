@@ -64,6 +64,8 @@ def test_the_log_is_listed_taken_along_and_found_whole_or_not(
     (verdict,) = as_json("audit", "verify", str(file), status=1, **nowhere)
     assert not verdict["ok"]
     assert verdict["problems"][0]["number"] == len(lines)
+    (told,) = as_json("audit", "verify", __file__, status=1, **nowhere)
+    assert told["error"]["code"] == "bad_audit_log"
     file.write_text("".join(f"{line}\n" for line in lines[:-1]))
     _, err = oodida_("audit", "verify", str(file), "--head", head, status=1, **nowhere)
     assert "cut off" in err
@@ -72,8 +74,9 @@ def test_the_log_is_listed_taken_along_and_found_whole_or_not(
 @pytest.mark.parametrize(
     "words",
     [
-        ("verify", "/nowhere"), ("verify", "--head", "abc"), ("list", "--since", "yesterday"),
-        ("list", "--by", "a b"),
+        ("verify", "/nowhere"), ("list", "--by", "bob:ada"),
+        ("list", "--action", "deploi"), ("verify", "--head", "abc"),
+        ("list", "--since", "yesterday"), ("list", "--by", "a b"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said(words: tuple[str, ...], system: System) -> None:

@@ -96,7 +96,7 @@ def test_a_program_takes_no_name_but_its_certificates(secure: Secure) -> None:
 
 def test_tls_needs_an_identity_and_an_identity_tls(secure: Secure) -> None:
     folder = secure.enroll("vehicle:car-1")
-    with pytest.raises(errors.BadIdentity, match="--identity or OODIDA_IDENTITY"):
+    with pytest.raises(errors.BadIdentity, match="OODIDA_IDENTITY or --identity"):
         Link(secure.url, "vehicle:car-1")
     for host in ("broker.example", "0.0.0.0", "10.0.0.5", "[2001:db8::1]", "127.0.0.1.example"):  # noqa: S104
         for proof in (folder, None):

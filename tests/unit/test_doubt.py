@@ -16,7 +16,7 @@ PLAIN = parse_url("mqtt://127.0.0.1:1884")
 def test_silence_and_an_alert_are_of_one_that_wants_tls(first: bytes, ended: bool) -> None:
     said = wants_tls(PLAIN, first, ended=ended)
     assert "write mqtts://127.0.0.1:1884" in said
-    assert "--identity or OODIDA_IDENTITY" in said
+    assert "OODIDA_IDENTITY or --identity" in said
 
 
 @pytest.mark.parametrize(

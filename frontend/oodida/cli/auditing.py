@@ -16,7 +16,7 @@ from oodida.cli import show
 from oodida.cli.options import Json, Url, User
 from oodida.connecting import connect
 from protocol.audit import Entry, Verdict, verify
-from protocol.errors import BadRequest
+from protocol.errors import BadAuditLog, BadRequest
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -172,11 +172,18 @@ def verified(
 def _of_file(file: Path, head: str | None) -> Verdict:
     try:
         if str(file) == "-":
-            return verify(_lines(sys.stdin.buffer), head)
-        with file.open("rb") as source:
-            return verify(_lines(source), head)
+            verdict = verify(_lines(sys.stdin.buffer), head)
+        else:
+            with file.open("rb") as source:
+                verdict = verify(_lines(source), head)
     except OSError as problem:
         raise BadRequest(f"{file} cannot be read: {problem.strerror}") from None
+    if verdict.entries and not verdict.head.number:
+        raise BadAuditLog(
+            f"{file} is no audit log: none of its {verdict.entries} lines is an entry. "
+            "`oodida audit export FILE` writes one"
+        )
+    return verdict
 
 
 def _lines(source: Iterable[bytes]) -> Iterator[str]:
@@ -189,7 +196,7 @@ def _require_whole(verdict: Verdict, *, as_json: bool) -> None:
         return
     if not as_json:
         for finding in verdict.findings:
-            show.err.print(show.text(f"entry {finding.number}: {finding.problem}", 500))
+            show.err.print(show.text(finding.problem, 500))
     raise typer.Exit(1)
 
 

@@ -12,7 +12,8 @@ from oodida.cli import show
 from oodida.cli.options import Json, Url, User
 from oodida.connecting import connect
 from oodida.fleet import Fleet
-from protocol.errors import BadRequest, Forbidden
+from protocol.assignment import Select
+from protocol.errors import BadRequest
 from protocol.limits import LimitsAsked
 from protocol.messages import Decision, Review
 
@@ -43,7 +44,8 @@ def review(
             return
         found = fleet.reviews()
         if as_json:
-            show.as_json(found)
+            # Whoever wants the source asks for one of them.
+            show.as_json([one.model_dump(exclude={"source", "before"}) for one in found])
             return
         show.table(
             "Waiting for approval",
@@ -95,7 +97,7 @@ def approve(
     with show.errors(json_wanted=as_json), connect(url, user) as fleet:
         found = fleet.review(deployment)
         if found.user_id == fleet.user:
-            raise Forbidden(f"{fleet.user} has deployed it: somebody else has to look at it")
+            fleet.approve(found)  # which the cloud refuses, and writes down
         if not as_json:
             _show(found)
         elif not yes:
@@ -165,6 +167,8 @@ def _to(found: Review) -> str:
     if found.side == "offboard":
         return "cloud"
     chosen = found.vehicles
-    return (
-        "all vehicles" if chosen is None else f"vehicles {chosen.model_dump(exclude_defaults=True)}"
-    )
+    if chosen is None or chosen == Select.all():
+        return "all vehicles"
+    words = [] if chosen.size is None else [f"{chosen.size} of those with"]
+    words += [f"{name}={value}" for name, value in chosen.attributes.items()]
+    return " ".join(words) if chosen.names is None else ", ".join(chosen.names)
