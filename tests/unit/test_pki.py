@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from oodida.cli.app import app
 from oodida.pki import Pki
 from protocol import identity
-from protocol.errors import AuthorityExists, BadRequest, NoAuthority, NotEnrolled
+from protocol.errors import AuthorityExists, BadRequest, NoAuthority, NotEnrolled, WrongName
 from protocol.link import private
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
@@ -110,6 +110,22 @@ def test_no_certificate_outlives_its_authority_or_is_valid_for_long(pki: Pki) ->
     for days in (0, -1, 826, float("nan"), float("inf")):
         with pytest.raises(BadRequest, match="--days"):
             pki.enroll(CAR, NOW, days=days)
+
+
+def test_a_folder_of_somebody_else_is_left(pki: Pki, tmp_path: Path) -> None:
+    ada, folder = identity.of("analyst", "ada"), tmp_path / "ada"
+    pki.enroll(ada, NOW, to=folder)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    for other in (CAR, identity.of("vehicle", "ada")):
+        with pytest.raises(WrongName, match=f"ada holds analyst:ada.* {other} another folder"):
+            pki.enroll(other, NOW, to=folder)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert [one.who for one in pki.issued()] == [ada], "nothing was issued"
+    with pytest.raises(WrongName, match="the broker's"):
+        pki.enroll(CAR, NOW, to=pki.folder / "broker")
+    pki.enroll(ada, NOW + dt.timedelta(days=60), to=folder)  # of the same name it is a renewal
+    (folder / "cert.pem").write_bytes(b"nothing")
+    pki.enroll(CAR, NOW, to=folder)  # what is no certificate is nobody's
 
 
 def test_many_that_enrol_at_once_are_all_in_the_ledger(pki: Pki) -> None:

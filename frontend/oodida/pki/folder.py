@@ -17,13 +17,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
+
 from oodida.pki import ledger, tokens
 from oodida.pki.authority import Authority, Credentials
 from oodida.pki.ledger import Issued
-from protocol.certificate import strange
-from protocol.errors import AuthorityExists, BadRequest, NoAuthority, NotEnrolled
+from protocol.certificate import CERTIFICATE, strange
+from protocol.errors import AuthorityExists, BadRequest, NoAuthority, NotEnrolled, WrongName
 from protocol.identity import Identity
 from protocol.link import private
+from protocol.signing import named
 
 LEDGER: Final = "ledger.jsonl"
 TOKENS: Final = "tokens.jsonl"
@@ -86,10 +89,12 @@ class Pki:
     ) -> tuple[Path, Issued]:
         """Give a name a certificate, and with it the folder that proves it.
 
-        Once more is a renewal: the certificate before stays valid until its own end.
+        Once more is a renewal: the certificate before stays valid until its own end. Raises
+        WrongName if the folder is of somebody else.
         """
         target = to or self.folder / "identities" / who.role / who.name
         with self._alone():
+            _require_free(target, who)
             made = self._authority.issue(who, now, _days(days))
             line = ledger.issued(who, made.serial, now, made.until)
             # First what can be revoked, then what can be used.
@@ -180,6 +185,20 @@ class Pki:
         with (self.folder / "ca.key").open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _require_free(target: Path, who: Identity) -> None:
+    """Raises WrongName if a folder holds the certificate of another name, which would be lost."""
+    try:
+        found = x509.load_pem_x509_certificate((target / CERTIFICATE).read_bytes())
+    except strange(OSError):
+        return  # there is none, or what nobody can use
+    try:
+        holds = str(named(found))
+    except strange(BadRequest):
+        holds = "the broker's certificate, or one of another kind"
+    if holds != str(who):
+        raise WrongName(f"{target} holds {holds}, and is left: give {who} another folder, by --to")
 
 
 def _days(days: float) -> float:
