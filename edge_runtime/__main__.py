@@ -248,6 +248,10 @@ def main() -> None:
         )
     except OodidaError as problem:
         sys.exit(f"{problem.code}: {problem}")
+    if not images:
+        logging.getLogger(__name__).warning(
+            "without --image ENVIRONMENT=IMAGE modules are refused here, and built-in methods run"
+        )
     owner = f"{options.role}-{options.name}"
     sandbox = Sandbox(images, owner, runtime=options.runtime, pool=pool)
     # Whatever comes first runs in this: it is there before it is needed.

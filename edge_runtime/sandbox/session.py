@@ -16,6 +16,7 @@ from edge_runtime.sandbox.pool import Pool
 from edge_runtime.sandbox.settings import Shape
 from protocol.imports import imported
 from protocol.limits import Limits
+from protocol.module import Environment
 from protocol.outcome import Kind, Outcome
 
 #: Largest request in bytes, as `images/sandbox/guest.py` has it.
@@ -24,8 +25,11 @@ NEVER: Final = threading.Event()
 
 
 def no_image(environment: str) -> str:
-    """Why an environment cannot be run here."""
-    return f"there is no image for the environment {environment} here"
+    """Why an environment cannot be run here, and what its keeper does about it."""
+    told = f"there is no image for the environment {environment} here"
+    if environment not in list(Environment):
+        return told  # one of libraries of one's own, which the cloud brings
+    return f"{told}: start it with --image {environment}=IMAGE"
 
 
 class Session:

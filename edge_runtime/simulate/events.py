@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from typing import Any, Final
@@ -64,4 +65,10 @@ class Teller:
         self._tell(told, f"{event} {number} of {self._vehicles}")
 
     def _tell(self, told: dict[str, Any], line: str) -> None:
-        print(json.dumps(told) if self._as_json else line, flush=True)
+        try:
+            print(json.dumps(told) if self._as_json else line, flush=True)
+        except BrokenPipeError:
+            # Nobody listens any more, which is no reason not to say goodbye to the cloud. What is
+            # still to be written goes nowhere, else the interpreter would complain at its end.
+            with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())

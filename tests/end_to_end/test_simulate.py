@@ -191,6 +191,26 @@ def test_told_to_stop_it_says_nothing_but_that(cloud: oodida.Fleet, there: int) 
     assert until(lambda: not online(cloud))
 
 
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_command_that_is_ended_says_goodbye_without_complaint(
+    cloud: oodida.Fleet, how: signal.Signals
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "simulate", "--json", f"--url={cloud.url}",
+         "--vehicles=8", "--processes=2", "--prefix=ended-"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert until(lambda: len(online(cloud)) == 8)
+        process.send_signal(how)
+        _, complaint = process.communicate(timeout=60)  # until all that it has started is gone
+    finally:
+        process.kill()
+    assert complaint == ""
+    assert process.returncode == (0 if how == signal.SIGTERM else -how)
+    assert until(lambda: not online(cloud))
+
+
 def test_what_is_wrong_with_the_command_is_one_error_in_its_own_words() -> None:
     told = failed("--vehicles=2", "--attribute=model")
     assert told == "error bad_request: --attribute: 'model' is not NAME=VALUE, or NAME=VALUE|VALUE"

@@ -341,7 +341,7 @@ def test_no_image(rig: Rig) -> None:
         with sandbox.session(Environment.SCIENCE) as session:
             shared = session.run(Call(ECHO, Environment.SCIENCE))
         assert (shared.kind, shared.reason) == (unknown.kind, unknown.reason)
-        assert "science" in unknown.reason
+        assert unknown.reason.endswith("start it with --image science=IMAGE")
 
 
 def test_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:

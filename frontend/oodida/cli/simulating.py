@@ -13,7 +13,7 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from oodida.cli import show
+from oodida.cli import interrupts, show
 from oodida.cli.options import Json, Url
 from oodida.connecting import DEFAULT_URL
 from protocol.errors import SetupError, from_code
@@ -54,6 +54,7 @@ def simulate(
 
         oodida enroll vehicle sim- --count 1000
     """
+    interrupts.take_all()
     options = [f"--vehicles={vehicles}", f"--prefix={prefix}"]
     options.append(f"--url={url or os.environ.get('OODIDA_URL') or DEFAULT_URL}")
     options += [f"--attribute={pair}" for pair in attribute or []]

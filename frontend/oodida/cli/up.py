@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from oodida.cli import show
+from oodida.cli import interrupts, show
 from oodida.cli.options import Json
 from oodida.cli.words import attributes_from, vehicles_from
 from oodida.connecting import user_name
@@ -89,9 +88,7 @@ def up(
 
         oodida up --trust --user ada --other bob --authority roles.toml --attribute car-1:region=eu
     """
-    # Also where a shell has started it in the background, with interrupts ignored.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    interrupts.take_all()
     with show.errors(json_wanted=as_json):
         if other and not trust:
             raise BadRequest("--other makes a certificate: add --trust. Without, --user is enough")
