@@ -86,6 +86,7 @@ def test_a_vehicle_without_a_broker_lives_and_is_not_ready(tmp_path: Path, engin
         assert json.loads(told) == {"ok": False, "broker": False, "journal": True}
         assert "oodida_edge_connected 0.0" in get(f"{url}/metrics")[1]
         assert get(f"{url}/etc/passwd")[0] == 404
+    assert "without --image ENVIRONMENT=IMAGE modules are refused" in (tmp_path / "log").read_text()
 
 
 def test_clients_that_say_nothing_are_bounded_and_keep_nobody_out(orchestrator: str) -> None:
