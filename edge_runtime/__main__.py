@@ -24,7 +24,7 @@ from edge_runtime.policy import Policy, read
 from edge_runtime.sandbox import Limits, PoolSettings, Sandbox
 from edge_runtime.settings import Settings
 from edge_runtime.signals import open_source
-from protocol import limits
+from protocol import identity, limits
 from protocol.assignment import Attribute
 from protocol.errors import NameInUse, OodidaError, SetupError
 from protocol.followed import Followed
@@ -228,7 +228,7 @@ def main() -> None:
         made.error("--policy is a vehicle's: a worker has nothing that it could keep to itself")
     try:
         if options.enroll and options.identity and not (options.identity / "cert.pem").exists():
-            enrol(options.enroll, options.identity)
+            enrol(options.enroll, options.identity, identity.of(options.role, options.name))
         proof = identified(options.broker, options.identity, options.role, options.name)
         rules = Rules(
             import_rules.read(options.import_rules),

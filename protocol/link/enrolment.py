@@ -24,7 +24,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from protocol import identity
 from protocol.certificate import key_of, strange
-from protocol.errors import BadIdentity, BadRequest, BadToken, LinkError, OodidaError, from_code
+from protocol.errors import (
+    BadIdentity,
+    BadRequest,
+    BadToken,
+    LinkError,
+    OodidaError,
+    WrongName,
+    from_code,
+)
 from protocol.identity import Identity
 from protocol.link import credentials, private
 
@@ -73,12 +81,19 @@ def parse(text: str) -> Token:
     raise BadToken("this is no token of `oodida enroll --token`: copy it whole")
 
 
-def enrol(text: str, folder: Path) -> Identity:
+def enrol(text: str, folder: Path, wanted: Identity | None = None) -> Identity:
     """Exchange a token for a certificate in `folder`; whose it is.
 
-    Raises BadToken if it is no good (any more), LinkError if the keeper cannot be reached.
+    Raises BadToken if it is no good (any more), LinkError if the keeper cannot be reached, and
+    WrongName, before the token is used up, if it is for another name than `wanted`.
     """
     given = parse(text)
+    if wanted is not None and given.who != wanted:
+        raise WrongName(
+            f"the token is for {given.who}, and this is {wanted}: bring it to {given.who}, which "
+            f"can still use it, and have one made by `oodida enroll {wanted.role} {wanted.name} "
+            "--token`"
+        )
     authority = _fetch_authority(given)
     _obtain(folder, given.at, authority, _context(authority), {"token": given.secret}, given.who)
     return credentials.who(folder)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import http.client
 import json
+import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +21,7 @@ import pytest
 from oodida.pki import Pki
 from oodida.pki.keeper import Keeper
 from protocol import identity
-from protocol.errors import BadRequest, BadToken, LinkError, NotEnrolled, OodidaError
+from protocol.errors import BadRequest, BadToken, LinkError, NotEnrolled, OodidaError, WrongName
 from protocol.link import credentials, enrolment
 from protocol.signing import Signer, Trust
 
@@ -119,6 +122,45 @@ def test_a_token_is_for_one_name_whatever_its_holder_asks_for(kept: Kept, tmp_pa
     forged = str(enrolment.parse(kept.token())._replace(who=boss))
     assert enrolment.enrol(forged, tmp_path / "boss") == CAR
     assert credentials.who(tmp_path / "boss") == CAR  # the authority's word, not the holder's
+
+
+def test_a_token_of_another_name_is_not_used_up(kept: Kept, tmp_path: Path) -> None:
+    token, folder = kept.token(), tmp_path / "car-2"
+    for other in ("vehicle:car-2", "worker:car-1"):
+        with pytest.raises(WrongName, match=f"for vehicle:car-1, and this is {other}"):
+            enrolment.enrol(token, folder, identity.parse(other))
+    words: list[str | Path] = [
+        "--name",
+        "car-2",
+        "--identity",
+        folder,
+        "--broker",
+        "mqtts://127.0.0.1:1",
+    ]
+    started = subprocess.run(
+        [sys.executable, "-m", "edge_runtime", *words, "--state", tmp_path / "state"],
+        env={**os.environ, "OODIDA_ENROLL": token},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (started.returncode, "wrong_name: the token is for" in started.stderr) == (1, True)
+    assert not folder.exists()
+    assert enrolment.enrol(token, tmp_path / "car-1", CAR) == CAR
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("127.0.0.1", "port [0-9]+ is taken: .*--listen .*--at"),
+        ("192.0.2.1", "no address of this machine.*--listen"),
+        ("nowhere.invalid", "no address of this machine.*--listen"),
+    ],
+)
+def test_a_keeper_that_cannot_listen_says_why(kept: Kept, host: str, said: str) -> None:
+    with pytest.raises(BadRequest, match=said):
+        Keeper(kept.pki, (host, enrolment.address(kept.at)[1]), ["127.0.0.1"])
 
 
 def test_a_certificate_is_renewed_by_the_one_before_until_it_is_revoked(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
 import http.server
 import json
 import logging
@@ -42,7 +43,10 @@ NEW_S: Final = 24 * 3600.0
 
 
 class Keeper(http.server.ThreadingHTTPServer):
-    """Answers for an authority at an address, until it is shut down."""
+    """Answers for an authority at an address, until it is shut down.
+
+    Raises BadRequest if it cannot listen there.
+    """
 
     daemon_threads = False  # whoever closes us waits for them: nothing is left half answered
 
@@ -51,7 +55,10 @@ class Keeper(http.server.ThreadingHTTPServer):
         self._open: set[socket.socket] = set()
         self._room = threading.BoundedSemaphore(AT_ONCE)
         self._hosts, self._context, self._made = hosts, _context(pki, hosts), time.monotonic()
-        super().__init__(address, _Answer)
+        try:
+            super().__init__(address, _Answer)
+        except OSError as problem:
+            raise BadRequest(_cannot_listen(address, problem)) from None
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """A connection; the handshake is made by its own thread, so that nobody holds up others."""
@@ -96,6 +103,18 @@ class Keeper(http.server.ThreadingHTTPServer):
         for connection in list(self._open):
             _cut(connection)
         super().server_close()
+
+
+def _cannot_listen(address: tuple[str, int], problem: OSError) -> str:
+    host, port = address
+    if problem.errno == errno.EADDRINUSE:
+        return f"port {port} is taken: give --listen another one, and tokens the same by --at"
+    if problem.errno == errno.EADDRNOTAVAIL or isinstance(problem, socket.gaierror):
+        return (
+            f"{host} is no address of this machine ({problem.strerror}): give --listen one that it "
+            f"has, or 0.0.0.0:{port} for all of them"
+        )
+    return f"nothing can listen at {host}:{port}: {problem.strerror or problem}; see --listen"
 
 
 def _cut(connection: socket.socket) -> None:
