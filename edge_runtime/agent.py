@@ -116,9 +116,10 @@ class Agent:
             self._work, self._tell, gate=gate,
         )  # fmt: skip
         self._session = SessionCounter(self._journal)
+        self._me = identity.of(settings.role[:-1], settings.name)
         self._link = Link(
             settings.url,
-            identity.of(settings.role[:-1], settings.name).client_id(),
+            self._me.client_id(),
             identity=settings.identity,
             subscriptions=self._subscriptions(),
             session_expiry_s=settings.kept_s,
@@ -299,7 +300,7 @@ class Agent:
         """One message; it is acknowledged when what has to be kept of it is in the journal."""
         address = topics.parse(message.topic)
         try:
-            self._vouched.check_message(message)
+            self._vouched.check_message(message, self._me)
             match address.channel if address is not None else "":
                 case "orders":
                     if self._orders.take(message):

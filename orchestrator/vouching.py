@@ -43,7 +43,7 @@ class Vouching:
 
     def check_message(self, message: Incoming, now: float) -> None:
         """Raises BadSignature unless whoever may send to a message's topic has sent it."""
-        authentic.check(self.trust, message, now)
+        authentic.check(self.trust, message, self.signer.who, now)
 
     def check_result(
         self,

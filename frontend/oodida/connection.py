@@ -198,7 +198,7 @@ class Connection:
         if address is None:
             raise BadRequest("an unknown topic")
         if self._trust is not None:
-            authentic.check(self._trust, message, time.time())
+            authentic.check(self._trust, message, Identity("analyst", self.user), time.time())
         self._silence.heard()
         if address.channel == "replies":
             waiting = self._replies.get(message.correlation or b"")

@@ -3,7 +3,8 @@
 The broker lets everybody send on topics of their own alone; but it is the broker who says so. So
 where there are certificates, each message goes with its sender's signature, in a user property,
 which every broker passes on as it is (MQTT 5, section 3.3.2.3.7). Who may send what is the same
-table that the broker is given (`protocol.access`), and is looked up once more by whoever gets it.
+table that the broker is given (`protocol.access`), and is looked up once more by whoever gets it;
+so is that it may be received: what was said to somebody else is not for us, whoever brings it.
 
 Left to a broker are to read, keep, delay and repeat. Repeating does little: tasks, reports and
 requests are told apart by their ids, modules by generation, presences by session. What is old is
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from protocol import access, topics
+from protocol.access import Verb
 from protocol.errors import BadSignature, NotSigned
 from protocol.link.message import Incoming, Outgoing
 from protocol.signing import CLOCKS_DIFFER_S, Signature, Signer, Trust
@@ -51,12 +53,14 @@ def signed(signer: Signer, message: Outgoing, at: float) -> Outgoing:
     return message._replace(signature=signature.model_dump_json())
 
 
-def check(trust: Trust, message: Incoming, now: float) -> Identity:
+def check(trust: Trust, message: Incoming, receiver: Identity, now: float) -> Identity:
     """Who has sent a message. ``now`` is in seconds since 1970.
 
-    Raises BadSignature if it is of nobody who may send to this topic, or is too old; NotSigned if
-    nobody vouches for it.
+    Raises BadSignature if it is of nobody who may send to this topic, is not for its receiver, or
+    is too old; NotSigned if nobody vouches for it.
     """
+    if not _may(receiver, "receive", message.topic):
+        raise BadSignature(f"a message to {message.topic:.200} is not for {receiver}")
     if message.signature is None:
         raise NotSigned(f"a message to {message.topic:.200} has no signature of its sender")
     try:
@@ -64,15 +68,15 @@ def check(trust: Trust, message: Incoming, now: float) -> Identity:
     except ValidationError:
         raise BadSignature(f"a message to {message.topic:.200}: its signature is none") from None
     who = trust.verify(signature, _PURPOSE, _statement(message))
-    if not _may_send(who, message.topic):
+    if not _may(who, "send", message.topic):
         raise BadSignature(f"{who} may send nothing to {message.topic:.200}, and has signed it")
     _check_age(message.topic, signature.at, now)
     return who
 
 
 @lru_cache(maxsize=20_000)
-def _may_send(who: Identity, topic: str) -> bool:
-    return access.may(who.role, who.name, "send", topic)
+def _may(who: Identity, verb: Verb, topic: str) -> bool:
+    return access.may(who.role, who.name, verb, topic)
 
 
 def _check_age(topic: str, at: float, now: float) -> None:

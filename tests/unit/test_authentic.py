@@ -17,23 +17,25 @@ from protocol import access, identity, topics
 from protocol.errors import BadSignature, NotSigned
 from protocol.identity import ROLES, Identity
 from protocol.link import Incoming, Outgoing, authentic, packets
-from protocol.link.authentic import OLDEST_S, check
+from protocol.link.authentic import OLDEST_S
 from protocol.signing import CLOCKS_DIFFER_S, Signer, Trust
 
 NOW: Final = dt.datetime.now(dt.UTC).replace(microsecond=0)
 AT: Final = NOW.timestamp()
-#: Each channel, with who sends on it.
-CHANNELS: Final[dict[str, tuple[str, str]]] = {
-    "presence": ("vehicle:car-1", topics.presence("vehicles", "car-1")),
-    "reports": ("vehicle:car-1", topics.reports("vehicles", "car-1")),
-    "worker's reports": ("worker:w-1", topics.reports("workers", "w-1")),
-    "requests": ("analyst:ada", topics.requests("ada")),
-    "orders": ("orchestrator:o-1", topics.orders("vehicles", "car-1")),
-    "offboard orders": ("orchestrator:o-1", topics.offboard_orders()),
-    "modules": ("orchestrator:o-1", topics.modules("car-1", "ada", "m")),
-    "receipts": ("orchestrator:o-1", topics.receipts("vehicles", "car-1")),
-    "replies": ("orchestrator:o-1", topics.replies("ada", "c")),
-    "events": ("orchestrator:o-1", topics.events("ada", "x")),
+CLOUD: Final = "orchestrator:o-1"
+#: Each channel, with who sends on it and who receives.
+CHANNELS: Final[dict[str, tuple[str, str, str]]] = {
+    "presence": ("vehicle:car-1", topics.presence("vehicles", "car-1"), CLOUD),
+    "reports": ("vehicle:car-1", topics.reports("vehicles", "car-1"), CLOUD),
+    "worker's reports": ("worker:w-1", topics.reports("workers", "w-1"), CLOUD),
+    "requests": ("analyst:ada", topics.requests("ada"), CLOUD),
+    "orders": (CLOUD, topics.orders("vehicles", "car-1"), "vehicle:car-1"),
+    "offboard orders": (CLOUD, topics.offboard_orders(), "worker:w-1"),
+    "offboard modules": (CLOUD, topics.offboard_modules("ada", "m"), "worker:w-1"),
+    "modules": (CLOUD, topics.modules("car-1", "ada", "m"), "vehicle:car-1"),
+    "receipts": (CLOUD, topics.receipts("vehicles", "car-1"), "vehicle:car-1"),
+    "replies": (CLOUD, topics.replies("ada", "c"), "analyst:ada"),
+    "events": (CLOUD, topics.events("ada", "x"), "analyst:ada"),
 }
 Make = Callable[[str], Signer]
 
@@ -60,6 +62,10 @@ def signer(pki: Pki) -> Make:
     return make
 
 
+def check(trust: Trust, message: Incoming, now: float, to: str = CLOUD) -> Identity:
+    return authentic.check(trust, message, identity.parse(to), now)
+
+
 def over_the_wire(message: Outgoing, **changes: Any) -> Incoming:
     """The message as it comes, after a broker has changed it."""
     packet = packets.publish(7, message)
@@ -74,10 +80,10 @@ def over_the_wire(message: Outgoing, **changes: Any) -> Incoming:
 
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_what_is_sent_comes_as_its_senders(signer: Make, trust: Trust, channel: str) -> None:
-    who, topic = CHANNELS[channel]
+    who, topic, to = CHANNELS[channel]
     sent = Outgoing(topic, b"{}", response_topic=topics.replies("ada", "c"), correlation=b"\0\xff")
     came = over_the_wire(authentic.signed(signer(who), sent, AT))
-    assert check(trust, came, AT) == identity.parse(who)
+    assert check(trust, came, AT, to) == identity.parse(who)
 
 
 @given(data=st.data())
@@ -129,16 +135,34 @@ def test_nobody_else_speaks_on_a_channel(
     signer: Make, trust: Trust, channel: str, role: str
 ) -> None:
     """With a certificate of our authority, but not the one whose topic it is."""
-    who, topic = CHANNELS[channel]
+    who, topic, to = CHANNELS[channel]
     for name in ("other", "car-1", "ada", "w-1", "o-1"):
         other = Identity(role, name)  # type: ignore[arg-type]
         came = over_the_wire(authentic.signed(signer(str(other)), Outgoing(topic, b"{}"), AT))
         if access.may(role, name, "send", topic):
             assert role == who.partition(":")[0]
-            assert check(trust, came, AT) == other
+            assert check(trust, came, AT, to) == other
         else:
             with pytest.raises(BadSignature, match="may send nothing to"):
-                check(trust, came, AT)
+                check(trust, came, AT, to)
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+@pytest.mark.parametrize("role", ROLES)
+def test_what_was_said_to_somebody_is_for_nobody_else(
+    signer: Make, trust: Trust, channel: str, role: str
+) -> None:
+    """As it was signed, and brought to another by a broker that wants him to take it."""
+    who, topic, to = CHANNELS[channel]
+    came = over_the_wire(authentic.signed(signer(who), Outgoing(topic, b"{}"), AT))
+    for name in ("other", "car-1", "car-2", "ada", "w-1", "w-2"):
+        other = Identity(role, name)  # type: ignore[arg-type]
+        common = role == "worker" and to == "worker:w-1" and "offboard" in topic
+        if (role == "orchestrator" and to == CLOUD) or common or str(other) == to:
+            assert check(trust, came, AT, str(other)) == identity.parse(who)
+        else:
+            with pytest.raises(BadSignature, match=f"is not for {other}"):
+                check(trust, came, AT, str(other))
 
 
 def test_another_authoritys_word_counts_for_nothing(
@@ -153,13 +177,13 @@ def test_another_authoritys_word_counts_for_nothing(
 
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_what_was_kept_back_for_too_long_is_refused(pki: Pki, trust: Trust, channel: str) -> None:
-    who, topic = CHANNELS[channel]
+    who, topic, to = CHANNELS[channel]
     early = NOW - dt.timedelta(days=20)
     key = Signer(pki.enroll(identity.parse(who), early, 60)[0])
     oldest = OLDEST_S.get(topic.rpartition("/")[2])
     at = early.timestamp()
     came = over_the_wire(authentic.signed(key, Outgoing(topic, b"{}"), at))
-    taken = partial(check, trust, came)
+    taken = partial(check, trust, came, to=to)
     with pytest.raises(BadSignature, match="in the future"):
         taken(at - CLOCKS_DIFFER_S - 1)
     taken(at - CLOCKS_DIFFER_S)
