@@ -30,6 +30,10 @@ class Bucket(NamedTuple):
         """What is left after this; None if there is not so much."""
         return Bucket(self.left - cost, self.at) if self.left >= cost else None
 
+    def less(self, cost: float) -> Bucket:
+        """What is left after this was used already; it may be less than nothing."""
+        return Bucket(self.left - cost, self.at)
+
     def wait_s(self, rate: Rate, cost: float) -> float:
         """For how long so much will not be there, in seconds."""
         return max(0.0, (cost - self.left) / rate.per_s)

@@ -34,6 +34,7 @@ class Decided(NamedTuple):
 
     ``stored`` messages are in the store until they are published; ``fleeting`` ones are not.
     ``rolled``: the roll call was over. ``at`` and ``next_deadline`` are wall time in seconds.
+    ``seconds`` is what the messages of each topic took, of the processor.
     """
 
     stored: Sequence[Item]
@@ -41,6 +42,7 @@ class Decided(NamedTuple):
     next_deadline: float | None
     rolled: bool
     at: float
+    seconds: Mapping[str, float]
 
 
 def decide(
@@ -101,7 +103,8 @@ def _once(
         stored = due.store(session, turn.outgoing, turn.now)
         quota.store(turn)
         senders = desk.write(turn)  # the last of all: until the commit, no other may write there
-    return Decided(stored, turn.fleeting, next_deadline, rolled, turn.now), senders
+    done = Decided(stored, turn.fleeting, next_deadline, rolled, turn.now, turn.seconds)
+    return done, senders
 
 
 def _overdue(turn: Turn) -> None:

@@ -6,6 +6,7 @@ Reports on tasks are most of it. They are read first, and taken all together.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -36,6 +37,7 @@ from protocol.topics import Address
 
 log = logging.getLogger(__name__)
 
+_REFUSED: Final = "refused a message on %s: %s: %s"
 #: After every topic.
 _LAST: Final = "\U0010ffff"
 _ROLES: Final[dict[Side, topics.Role]] = {Side.ONBOARD: "vehicles", Side.OFFBOARD: "workers"}
@@ -65,7 +67,10 @@ def read(turn: Turn, batch: Sequence[Incoming], roll: RollCall | None, holdings:
     for message in in_order(batch):
         address = topics.parse(message.topic)
         if address is not None:
+            began = time.thread_time()
             _handle(turn, address, message, said, roll, holdings)
+            took = time.thread_time() - began
+            turn.seconds[message.topic] = turn.seconds.get(message.topic, 0.0) + took
     if said.signs or said.answers:
         # Whoever closes an iteration has its assignment locked, and tells the history of its tasks:
         # so has who moves one of them. All are locked at once, in the order that all keep. What was
@@ -116,8 +121,7 @@ def _handle(
             case "analysts", "requests":
                 _request(turn, address, message, holdings)
     except OodidaError as error:
-        about = (message.topic, error.code, error)
-        log.info("refused a message on %s: %s: %s", *about, extra=_sender(address))
+        log.info(_REFUSED, message.topic, error.code, str(error), extra=_sender(address))
         metrics.REFUSED.add(error.code)
         if address.family != "analysts":
             audit.refused(turn, address, message, None, error)
@@ -151,9 +155,11 @@ def _request(turn: Turn, address: Address, message: Incoming, holdings: Holdings
             _reply(turn, address, message, reply)
     except Exception as error:
         # Outside the savepoint: that something was refused stays when all else of it is undone.
+        # And it has no local name: it would hold itself, and the message, until garbage is sought.
         if not _ours(turn, error):
-            known = error if isinstance(error, OodidaError) else None
-            audit.refused(turn, address, message, request, known)
+            audit.refused(
+                turn, address, message, request, error if isinstance(error, OodidaError) else None
+            )
         raise
     metrics.REQUESTS.add(request.mode)
 

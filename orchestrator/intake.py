@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Final, NamedTuple
 
 from orchestrator import metrics
 from orchestrator.bucket import Bucket, Rate
-from orchestrator.limits import MB, TRAFFIC, Limits
+from orchestrator.limits import MB, TRAFFIC, WORK, Limits
 from orchestrator.presences import MAX_PRESENCE
 from protocol import topics
 from protocol.link import Incoming
@@ -29,8 +29,12 @@ SHARES: Final = {"analysts": 5, "vehicles": 50, "workers": 500}
 #: Messages of one sender that wait without an acknowledgement. The broker gives us no more than a
 #: window of them: whoever has more waiting must not fill it, so those are acknowledged at once.
 HELD: Final = 10
-#: Bytes of one sender that wait.
-WAITING: Final = 64 * MB
+#: Bytes of one sender that wait, and of all. Of what is small, more may: it is not the bytes of it.
+WAITING: Final = 16 * MB
+ALL_WAITING: Final = 128 * MB
+SMALL: Final = 64 * 1024
+#: Bytes of one sender in one turn, beyond its first message: others wait for the turn's end.
+PART: Final = 2 * MB
 #: Senders that are remembered; beyond, those that were quiet for long are forgotten.
 SENDERS: Final = 20_000
 #: A burst is over when nothing of a sender was dropped for so long, in seconds.
@@ -64,12 +68,14 @@ class _Sender:
         "size",
         "traffic",
         "waiting",
+        "work",
     )
 
     def __init__(self, address: Address, rate: Rate, now: float) -> None:
         self.address, self.rate = address, rate
         self.messages = Bucket(rate.burst, now)
         self.traffic = Bucket(TRAFFIC.burst, now)
+        self.work = Bucket(WORK.burst, now)
         self.answers = Bucket(ANSWERS.burst, now)
         self.dropped_at = -math.inf
         self.waiting: deque[Incoming] = deque()
@@ -87,6 +93,7 @@ class Intake:
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
         self._senders: dict[str, _Sender] = {}
+        self._size = 0
         #: Who has messages that wait, in the order in which it is their turn.
         self._turns: dict[str, _Sender] = {}
         #: The newest presence of those that tell too many.
@@ -108,7 +115,14 @@ class Intake:
         size = len(message.payload)
         sender.traffic = sender.traffic.now(TRAFFIC, now)
         room = sender.traffic.without(size)
-        full = len(sender.waiting) >= sender.rate.burst or sender.size + size > WAITING
+        if sender.address.family != "workers":  # who work for everybody
+            sender.work = sender.work.now(WORK, now)
+        full = (  # of what waits, or of what it has taken already
+            sender.work.left <= 0
+            or len(sender.waiting) >= sender.rate.burst
+            or sender.size + size > WAITING
+            or (size > SMALL and self._size + size > ALL_WAITING)
+        )
         if room is None or full:
             return self._drop(sender, message, now)
         sender.messages, sender.traffic = left, room
@@ -121,6 +135,7 @@ class Intake:
             message.acknowledge()
         sender.waiting.append(message)
         sender.size += len(message.payload)
+        self._size += len(message.payload)
         self._turns[message.topic] = sender
 
     def _drop(self, sender: _Sender, message: Incoming, now: float) -> Dropped:
@@ -135,6 +150,7 @@ class Intake:
         wait_s = max(
             sender.messages.wait_s(sender.rate, 1),
             sender.traffic.wait_s(TRAFFIC, len(message.payload)),
+            sender.work.wait_s(WORK, 0.0),
             1.0,
         )
         return Dropped(sender.address, message, wait_s, first, answer is not None)
@@ -146,22 +162,47 @@ class Intake:
         served = dict(islice(self._turns.items(), most))
         active = list(served.values())
         rounds = 0
+        size = dict.fromkeys(served, 0)
         while active and len(taken) < most:
             rounds += 1
             for sender in active[: most - len(taken)]:
                 message = sender.waiting.popleft()
                 sender.size -= len(message.payload)
+                self._size -= len(message.payload)
+                size[message.topic] += len(message.payload)
                 taken.append(message)
             active = [
                 sender
                 for sender in active
-                if sender.waiting and rounds < SHARES.get(sender.address.family, 1)
+                if sender.waiting
+                and rounds < SHARES.get(sender.address.family, 1)
+                and size[sender.waiting[0].topic] < PART
             ]
         for topic, sender in served.items():
             del self._turns[topic]
             if sender.waiting:
                 self._turns[topic] = sender  # behind those that had nothing in this turn
         return taken
+
+    def took(self, seconds: Mapping[str, float], now: float) -> None:
+        """What the messages of each topic have taken, of the processor: it is theirs to pay."""
+        for topic, used in seconds.items():
+            sender = self._senders.get(topic)
+            if sender is None or sender.address.family == "workers":
+                continue
+            sender.work = sender.work.now(WORK, now).less(used)
+            if sender.work.left <= 0:
+                self._empty(topic, sender)
+
+    def _empty(self, topic: str, sender: _Sender) -> None:
+        """Drop what waits: it would be more of the same."""
+        for message in sender.waiting:
+            message.acknowledge()
+            metrics.DROPPED.add(sender.address.channel)
+        sender.waiting.clear()
+        self._size -= sender.size
+        sender.size = 0
+        self._turns.pop(topic, None)
 
     def _add_late(self, now: float) -> None:
         for topic in [*islice(self._late, 1000)]:

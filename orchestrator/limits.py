@@ -12,6 +12,9 @@ MB: Final = 2**20
 BURST_S: Final = 10.0
 #: Bytes of one sender: so many a second, and so many at once. A wheel's parts come one by one.
 TRAFFIC: Final = Rate(per_s=32 * MB, burst=512 * MB)
+#: Seconds of the processor that one sender's messages may take to be read and answered: what is
+#: small to send can be much to read. Half of one, and so much at once.
+WORK: Final = Rate(per_s=0.5, burst=5.0)
 #: Presences of one vehicle or worker, which tells of each connection.
 PRESENCES: Final = Rate(per_s=1.0, burst=60.0)
 #: Workers are few and are the cloud's own, and each speaks for a whole fleet's tasks.

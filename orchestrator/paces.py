@@ -20,9 +20,12 @@ FACTOR: Final = 2.0
 #: The broker keeps the newest presence: one that it refused would be missing for long. So it is
 #: for the orchestrator to leave some of them out, and for the broker to stop floods alone.
 PRESENCE_FACTOR: Final = 10.0
-#: Bytes of one sender. At once no more than half of what may wait for an orchestrator
-#: (`max_queued_bytes` in images/broker/common.conf).
+#: Bytes on one topic. At once no more than half of what may wait for an orchestrator
+#: (`max_queued_bytes` in images/broker/common.conf); presences are small.
 BYTES: Final = Rate(per_s=64 * MB, burst=64 * MB)
+PRESENCE_BYTES: Final = Rate(per_s=MB, burst=8 * MB)
+#: Messages at once, less than may wait for an orchestrator (`max_queued_messages`).
+AT_ONCE: Final = 20_000
 
 
 class Pace(NamedTuple):
@@ -39,7 +42,7 @@ class Pace(NamedTuple):
 
 
 def _times(factor: float, rate: Rate) -> Rate:
-    return Rate(factor * rate.per_s, factor * rate.burst)
+    return Rate(factor * rate.per_s, min(AT_ONCE, factor * rate.burst))
 
 
 def _made(limits: Limits) -> list[Pace]:
@@ -49,7 +52,7 @@ def _made(limits: Limits) -> list[Pace]:
         reports, presence = limits.rate(family, "reports"), limits.rate(family, "presence")
         made += [
             Pace(topics.reports(family, _NAME), _times(FACTOR, reports)),
-            Pace(topics.presence(family, _NAME), _times(PRESENCE_FACTOR, presence)),
+            Pace(topics.presence(family, _NAME), _times(PRESENCE_FACTOR, presence), PRESENCE_BYTES),
         ]
     return made
 

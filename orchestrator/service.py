@@ -209,6 +209,7 @@ class Service:
     ) -> None:
         """A turn is committed: what it caused is published, its messages are acknowledged."""
         self._outbox.committed(due, done.stored, done.fleeting, done.at)
+        self._intake.took(done.seconds, time.monotonic())
         for message in batch:
             message.acknowledge()
         if done.rolled and self._roll is roll:

@@ -43,7 +43,8 @@ class Turn:
     Where ``deployments`` stand is told once a turn, however many vehicles spoke of them.
     ``vouching`` is None where nobody has a certificate: on one machine.
 
-    ``acts`` go into the audit log with the turn.
+    ``acts`` go into the audit log with the turn. ``seconds`` is what the messages of each topic
+    took by themselves, of the processor.
     """
 
     session: Session
@@ -57,6 +58,7 @@ class Turn:
     vouching: Vouching | None = None
     authority: Authority = EVERYBODY
     spent: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
     _current: dict[Side, Sequence[ModuleRow]] = field(default_factory=dict)
 
     @contextmanager

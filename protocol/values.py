@@ -411,14 +411,19 @@ _read_marked: Final = _reader(_with_bytes)
 
 
 def _parse(data: bytes, read: Callable[[str], Any]) -> Tree:
+    problem: ValueProblem
     try:
         return read(data.decode())
     except ValueProblem:
         raise
     except RecursionError:
-        raise TooLarge("the JSON is nested too deeply", "levels") from None
+        problem = TooLarge("the JSON is nested too deeply", "levels")
     except ValueError as e:  # bad UTF-8, bad JSON, an integer of thousands of digits
-        raise ValueProblem(f"not valid JSON: {e!s:.120}") from None
+        problem = ValueProblem(f"not valid JSON: {e!s:.120}")
+    try:
+        raise problem  # out here: what json raises holds the whole text
+    finally:
+        del problem  # no cycle
 
 
 def to_text(tree: Tree) -> bytes:

@@ -32,7 +32,7 @@
 #define LINE_SIZE 512
 #define LOOK_NS 250000000LL
 /* Connections of one identity at a time; a program needs one. */
-#define CONNECTIONS_MAX 100
+#define CONNECTIONS_MAX 30
 
 enum verb { SEND, RETAIN, RECEIVE, SUBSCRIBE };
 

@@ -4,7 +4,7 @@
  * queue, where others' messages would wait behind it. A topic stands for its sender, as the rules
  * of identity.c let each name send on topics of its own only, over however many connections.
  *
- * Mosquitto 2.0.11 lets a plugin refuse a message as forbidden, which it is not, or end the
+ * Mosquitto 2.0 lets a plugin refuse a message as forbidden, which it is not, or end the
  * connection. So it is given a topic that nobody hears, and its sender the answer "no matching
  * subscribers" (MQTT 5, section 3.4.2.1): to send again what has had no reply, as ever.
  *

@@ -53,7 +53,7 @@ CONNECT_TIMEOUT_S: Final = 10.0
 
 _UNWANTED: Final = (
     "Was the certificate revoked (`oodida pki list` knows), is the client's name not that of the "
-    "certificate, or are a hundred connected by it? The broker's log says which"
+    "certificate, or are thirty connected by it? The broker's log says which"
 )
 
 

@@ -10,6 +10,7 @@ from protocol import values
 from protocol.account import Usage
 from protocol.assignment import explain
 from protocol.errors import BadRequest, OodidaError
+from protocol.messages.counting import require_few
 from protocol.messages.events import Event
 from protocol.messages.orders import ModuleMessage, Order
 from protocol.messages.parts import MAX_MESSAGE
@@ -26,6 +27,8 @@ RECEIPT: Final = TypeAdapter[Receipt](Receipt)
 REQUEST: Final = TypeAdapter[Request](Request)
 REPLY: Final = TypeAdapter[Reply](Reply)
 EVENT: Final = TypeAdapter[Event](Event)
+#: What comes from vehicles, workers and analysts. An order may hold more: the values of a fleet.
+_HOSTILE: Final = (PRESENCE, REPORT, REQUEST)
 T = TypeVar("T")
 
 
@@ -59,6 +62,8 @@ def read(kind: TypeAdapter[T], data: bytes, content_type: str) -> tuple[T, value
     """As `decode`, and the tree that it was made of: what was checked need not be written again."""
     if len(data) > MAX_MESSAGE:
         raise BadRequest(f"the message has {len(data)} bytes; at most {MAX_MESSAGE} are read")
+    if kind in _HOSTILE:
+        require_few(data, content_type)
     try:
         tree = values.decode(data, content_type or values.JSON)
         return kind.validate_python(tree), tree

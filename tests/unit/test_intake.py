@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from orchestrator import intake
 from orchestrator.bucket import Bucket, Rate
 from orchestrator.intake import Intake
-from orchestrator.limits import PRESENCES, Limits
+from orchestrator.limits import PRESENCES, WORK, Limits
 from protocol import topics
 from protocol.link import Incoming
 
@@ -150,3 +150,47 @@ def test_nothing_is_lost_or_doubled_and_each_senders_order_is_kept(
     assert Counter(got) == Counter(put)
     for topic in (ADA, EVE, CAR):
         assert [p for t, p in got if t == topic] == [p for t, p in put if t == topic]
+
+
+def test_of_one_sender_no_more_bytes_are_in_a_turn_than_others_can_wait_for() -> None:
+    sent, waiting = Sent(), Intake(LIMITS)
+    for _ in range(4):
+        assert waiting.put(sent.make(EVE, bytes(intake.PART // 2)), 0.0) is None
+    assert waiting.put(sent.make(CAR, bytes(4 * intake.PART)), 0.0) is None  # one is always taken
+    assert waiting.put(sent.make(CAR, b"more"), 0.0) is None
+    assert Counter(topic for topic, _ in taken(waiting)) == {EVE: 2, CAR: 1}
+    assert Counter(topic for topic, _ in taken(waiting)) == {EVE: 2, CAR: 1}
+
+
+def test_whose_messages_take_long_is_dropped_until_that_is_paid() -> None:
+    sent, waiting = Sent(), Intake(LIMITS)
+    for number in range(5):
+        assert waiting.put(sent.make(EVE, b"%d" % number), 0.0) is None
+    assert waiting.put(sent.make(ADA, b"a"), 0.0) is None
+    waiting.took({EVE: WORK.burst + 1.0, ADA: 0.1}, 0.0)
+    assert sent.acknowledged == [b"0", b"1", b"2", b"3", b"4"]  # it sends them again, or gives up
+    assert taken(waiting) == [(ADA, b"a")]
+    dropped = waiting.put(sent.make(EVE, b"5"), 1.0)
+    assert dropped is not None
+    assert dropped.wait_s == 1.0
+    assert waiting.put(sent.make(EVE, b"6"), 1.0 / WORK.per_s + 0.1) is None
+
+
+def test_a_worker_works_for_everybody_and_is_not_held_to_that() -> None:
+    sent, waiting = Sent(), Intake(LIMITS)
+    reports = topics.reports("workers", "w-1")
+    assert waiting.put(sent.make(reports, b"0"), 0.0) is None
+    waiting.took({reports: 100.0, "oodida/v1/analysts/gone/requests": 1.0}, 0.0)
+    assert waiting.put(sent.make(reports, b"1"), 0.0) is None
+    assert len(taken(waiting)) == 2
+
+
+def test_all_together_have_so_many_bytes_waiting_and_small_ones_still_come() -> None:
+    sent, waiting = Sent(), Intake(LIMITS)
+    large, number = bytes(8 * 2**20), intake.ALL_WAITING // (8 * 2**20)
+    cars = [topics.reports("vehicles", f"car-{n}") for n in range(number + 1)]
+    told = [waiting.put(sent.make(car, large), 0.0) for car in cars]
+    assert [one is None for one in told] == [True] * number + [False]
+    assert waiting.put(sent.make(ADA, b"a"), 0.0) is None
+    assert len(taken(waiting)) == number + 1
+    assert waiting.put(sent.make(cars[0], large), 0.0) is None

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator import paces
 from orchestrator.limits import Limits
-from orchestrator.paces import PACES, Pace
+from orchestrator.paces import AT_ONCE, PACES, Pace
 from protocol import topics
 from protocol.access import ANY, RULES
 from tests.conftest import ROOT
@@ -32,4 +32,4 @@ def test_the_broker_lets_through_more_than_an_orchestrator(pace: Pace) -> None:
     assert address is not None
     own = Limits().rate(address.family, address.channel)
     assert pace.messages.per_s > own.per_s
-    assert pace.messages.burst > own.burst
+    assert pace.messages.burst > own.burst or pace.messages.burst == AT_ONCE
