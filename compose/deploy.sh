@@ -178,10 +178,22 @@ check_identity() {
     [ "$(id -u)" != 0 ] || chown -R $container_user:$container_user "$OODIDA_IDENTITY"
 }
 
-# Whatever is in it, the runtime reads it before anything else.
+# With a file that is wrong nothing would start; what runs already must not end for it.
+check_file() { # MODULE FILE
+    local told
+    told=$("$python" -m "$1" "$2" 2>&1) || fail "$told" "Nothing has been changed."
+}
+
 check_policy() {
-    [ -z "${OODIDA_POLICY:-}" ] || [ -f "$OODIDA_POLICY" ] ||
+    [ -n "${OODIDA_POLICY:-}" ] || return 0
+    [ -f "$OODIDA_POLICY" ] ||
         fail "OODIDA_POLICY='$OODIDA_POLICY' is no file; examples/policy.toml is one to begin with."
+    check_file edge_runtime.policy "$OODIDA_POLICY"
+}
+
+check_authority() {
+    local file=$OODIDA_RUN/authority/roles.toml
+    [ ! -f "$file" ] || check_file orchestrator.authority "$file"
 }
 
 name_policy() {
@@ -235,7 +247,10 @@ start() {
     compose ps --all >&2
     compose logs --no-log-prefix --tail 8 ${1:+"$@"} >&2 || true
     if [ -n "$before" ]; then
-        fail "it did not become healthy; 'compose/deploy.sh run $what logs' tells more."
+        local named=
+        [ "$what" = cloud ] || named="OODIDA_VEHICLE=$OODIDA_VEHICLE "
+        fail "it did not become healthy, and stays, as it was there before;" \
+            "'${named}compose/deploy.sh run $what logs' tells more."
     fi
     compose --progress quiet down --remove-orphans $([ -n "$kept" ] || echo --volumes)
     remove_left
@@ -307,7 +322,11 @@ case $verb in
     up)
         [ -S "$OODIDA_ENGINE_SOCKET" ] ||
             fail "there is no engine's socket at $OODIDA_ENGINE_SOCKET; set OODIDA_ENGINE_SOCKET."
-        [ "$what" = cloud ] || { check_policy && check_identity && check_network; }
+        if [ "$what" = cloud ]; then check_authority; else
+            check_policy
+            check_identity
+            check_network
+        fi
         prepare
         start "$@"
         up_said

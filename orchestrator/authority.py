@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
 import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -143,3 +145,23 @@ class Authority(Frozen):
 
 #: Without a file: everybody is an analyst without limits, to whom nobody else's work is shown.
 EVERYBODY: Final = Authority(default=Grant(role=Role.ANALYST))
+
+
+def main() -> None:
+    """Say whether a file can be taken, before an orchestrator reads it."""
+    made = argparse.ArgumentParser(
+        prog="python -m orchestrator.authority",
+        description="Reads a file that says who may do what, and tells what is wrong with it.",
+    )
+    made.add_argument("file", type=Path)
+    file: Path = made.parse_args().file
+    try:
+        found = Authority.read(file)
+    except BadAuthorityFile as problem:
+        sys.exit(f"{problem.code}: {problem}")
+    others = "nobody else" if found.default is None else "a default for everybody else"
+    print(f"{file} is good: {len(found.users)} named, and {others}")
+
+
+if __name__ == "__main__":
+    main()

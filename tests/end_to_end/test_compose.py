@@ -138,6 +138,16 @@ def test_a_cloud_and_a_vehicle_that_lose_an_orchestrator_and_a_worker(
         assert "submit" in {act.action for act in fleet.audit()}
         assert "has a new certificate" in deploy("renew", "cloud")
 
+        # A slip in a file is told before anything is touched.
+        roles, policy = Path(ada).parents[1] / "authority/roles.toml", tmp_path / "policy.toml"
+        policy.write_text("policy = 2\n")
+        good = roles.read_text()
+        roles.write_text(good.replace('"administrator"', '"admin"'))
+        told = deploy("up", "cloud", fails=True)
+        assert f"bad_authority_file: {roles}: users.ada.role" in told
+        assert "bad_policy" in deploy("up", "vehicle", fails=True, OODIDA_POLICY=str(policy))
+        roles.write_text(good)
+
         for part in ("orchestrator-1", "worker-1"):
             client.containers.get(f"{PROJECT}-cloud-{part}-1").kill()
         # Those that are left do all of it; nobody waits for the dead ones to come back.
@@ -205,9 +215,16 @@ def test_a_vehicle_sees_the_policy_of_its_keeper_and_does_not_start_with_a_broke
     car, now = identity.of("vehicle", f"{PROJECT}-car"), datetime.now(UTC)
     Pki.init(tmp_path / "pki", ["localhost"], now).enroll(car, now, to=tmp_path / "identity")
     given = {"OODIDA_POLICY": str(policy), "OODIDA_IDENTITY": str(tmp_path / "identity")}
-    given |= {"OODIDA_WAIT_S": "8", "OODIDA_NETWORK": "none"}
+    given |= {"OODIDA_NETWORK": "none"}
     told = deploy("up", "vehicle", fails=True, **given)
-    assert "bad_policy: /policy/of-car.toml: custom_kode: there is no such setting" in told
+    assert f"bad_policy: {policy}: custom_kode: there is no such setting" in told
+    with closing(docker.from_env()) as client:
+        assert left(client) == []
+    # A good one it is that the vehicle reads; it finds no cloud, and is removed again.
+    policy.write_text("policy = 1\ncustom_code = false\n")
+    told = deploy("up", "vehicle", fails=True, OODIDA_WAIT_S="8", **given)
+    assert "is removed again" in told
+    assert "bad_policy" not in told
 
 
 def test_vehicles_of_different_names_are_different_projects(deploy: Deploy) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.authority import EVERYBODY, Authority
+from orchestrator.authority import EVERYBODY, Authority, main
 from protocol.errors import BadAuthorityFile, Forbidden
 from protocol.roles import Action, Role
 
@@ -96,3 +96,16 @@ def test_an_orchestrator_does_not_begin_with_a_file_that_cannot_be_read(tmp_path
     (tmp_path / "bad.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(BadAuthorityFile, match="UTF-8"):
         Authority.read(tmp_path / "bad.toml")
+
+
+def test_a_file_is_looked_at_before_an_orchestrator_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "roles.toml"
+    monkeypatch.setattr("sys.argv", ["authority", str(file)])
+    file.write_text('[users.ada]\nrole = "analist"')
+    with pytest.raises(SystemExit, match=f"bad_authority_file: {file}: users.ada.role"):
+        main()
+    file.write_text('[users.ada]\nrole = "analyst"')
+    main()
+    assert capsys.readouterr().out == f"{file} is good: 1 named, and nobody else\n"

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.policy import Names, Policy, parse, read
+from edge_runtime.policy.__main__ import main
 from protocol.account import Budget
 from protocol.errors import BadPolicy
 from protocol.limits import Profiles
@@ -109,3 +110,16 @@ def test_the_page_that_tells_of_it_shows_the_example() -> None:
     page = (ROOT / "docs/how-to/set-a-vehicles-policy.md").read_text()
     shown = page.split("```toml\n")[1].split("```")[0]
     assert EXAMPLE.read_text().endswith(shown)
+
+
+def test_a_file_is_looked_at_before_a_vehicle_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "policy.toml"
+    monkeypatch.setattr("sys.argv", ["policy", str(file)])
+    file.write_text("policy = 1\ncustom_kode = false")
+    with pytest.raises(SystemExit, match=f"bad_policy: {file}: custom_kode: there is no such"):
+        main()
+    file.write_text("policy = 1")
+    main()
+    assert capsys.readouterr().out == f"{file} is good\n"
