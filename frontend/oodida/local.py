@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from edge_runtime.signals import open_source
 from oodida.connecting import connect
@@ -28,6 +28,9 @@ from protocol.imports.rules import read as read_rules
 from protocol.limits import Profiles
 from protocol.module import Environment
 from protocol.topics import is_name
+
+if TYPE_CHECKING:
+    from orchestrator.authority import Authority
 
 START_S: Final = 60.0
 MAX_PORT: Final = 65_535
@@ -178,10 +181,15 @@ def _seen_by(
     """Those of the vehicles that a user may use. What is wrong with the file is told at once."""
     if file is None:
         return set(vehicles)
+    grant = read_authority(Path(file)).grant(user)
+    return {name for name, attributes in vehicles.items() if grant.sees(attributes)}
+
+
+def read_authority(file: Path) -> Authority:
+    """What a file says of who may do what. Raises BadAuthorityFile, naming line or field."""
     from orchestrator.authority import Authority
 
-    grant = Authority.read(Path(file)).grant(user)
-    return {name for name, attributes in vehicles.items() if grant.sees(attributes)}
+    return Authority.read(file)
 
 
 def _home(stack: contextlib.ExitStack, folder: str | Path | None) -> Path:

@@ -40,9 +40,12 @@ def test_roles_are_tried_on_one_machine(tmp_path: Path) -> None:
         "--attribute", "car-1:region=eu", "--attribute", "car-2:region=us",
     ]  # fmt: skip
     program = [sys.executable, "-c", "from oodida.cli import main; main()", *words]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout is not None
+            assert process.stderr is not None
             told = json.loads(process.stdout.readline())
             identity = Path(told["identity"])
             with oodida.connect(told["url"], identity=identity) as ada:
@@ -51,6 +54,11 @@ def test_roles_are_tried_on_one_machine(tmp_path: Path) -> None:
             with oodida.connect(told["url"], identity=identity.with_name("bob")) as bob:
                 found = {v.name: v.attributes for v in bob.vehicles()}
                 assert found == {"car-1": {"region": "eu"}, "car-2": {"region": "us"}}
+            roles.write_text(ROLES.replace("operator", "operater"))
+            told = iter(process.stderr)
+            assert any("users.bob.role" in line for line in told)
+            roles.write_text(ROLES.replace("operator", "analyst"))
+            assert any("holds from now on" in line for line in told)
         finally:
             process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,8 +13,9 @@ from oodida.cli.options import Json
 from oodida.cli.words import attributes_from, vehicles_from
 from oodida.connecting import user_name
 from oodida.fleet import Fleet
-from oodida.local import local
+from oodida.local import local, read_authority
 from protocol.errors import BadRequest
+from protocol.followed import LOOK_S, Followed
 
 
 def up(
@@ -94,6 +95,7 @@ def up(
             raise BadRequest("--other makes a certificate: add --trust. Without, --user is enough")
         chosen = vehicles_from(vehicle or ["car-1", "car-2", "car-3"])
         progress = None if as_json else show.err.print
+        roles = Followed(authority, read_authority, None)
         with local(
             chosen, port=port, rate_hz=rate_hz, folder=folder, import_rules=import_rules,
             attributes=attributes_from(attribute), authority=authority, others=other or (),
@@ -101,10 +103,17 @@ def up(
         ) as fleet:  # fmt: skip
             _tell(fleet, list(chosen), other or [], as_json=as_json)
             try:
-                while True:
-                    time.sleep(3600)
+                _follow(roles, authority)
             except KeyboardInterrupt:
                 show.err.print("stopping")
+
+
+def _follow(roles: Followed[Any], authority: Path | None) -> None:
+    """Say what becomes of a change of the file; the orchestrator says it in its own log alone."""
+    while True:
+        time.sleep(LOOK_S)
+        if roles.look():  # a mistake is logged, which is shown
+            show.note(f"{authority} has changed: it holds from now on")
 
 
 def _tell(fleet: Fleet, vehicles: list[str], others: list[str], *, as_json: bool) -> None:
