@@ -89,7 +89,8 @@ clean: ## remove the environment, caches of tools, and this project's images
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PACKAGES):
-	@images/venv.sh $(VENV) $(LOCKS)/dev.txt
+	@echo "setup: the first time takes two to five minutes: packages, then an engine and images"
+	images/venv.sh $(VENV) $(LOCKS)/dev.txt
 	touch $@
 
 # Large, and not there for every machine: without it the fuzzing changes its seeds alone, and says so.
