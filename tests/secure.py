@@ -49,8 +49,8 @@ class Secure(NamedTuple):
 
 
 @contextlib.contextmanager
-def secure_broker(folder: Path) -> Iterator[Secure]:
-    """The image that is shipped, with the settings for certificates."""
+def secure_broker(folder: Path, settings: str = "") -> Iterator[Secure]:
+    """The image that is shipped, with the settings for certificates, and a deployment's own."""
     from testcontainers.core.container import DockerContainer
     from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
@@ -60,6 +60,12 @@ def secure_broker(folder: Path) -> Iterator[Secure]:
     container = DockerContainer(ensure("broker", progress=print)).with_exposed_ports(8883)
     container.with_command(["-c", "/etc/mosquitto/secure.conf"])
     container.with_volume_mapping(str(pki.folder / "broker"), "/etc/mosquitto/identity", "ro")
+    if settings:
+        own = folder / "conf.d"
+        own.mkdir()
+        (own / "own.conf").write_text(settings)
+        folder.chmod(0o755)
+        container.with_volume_mapping(str(own), "/etc/mosquitto/conf.d", "ro")
     user = (pki.folder / "broker").stat()
     container.with_kwargs(
         labels={TEST_LABEL: str(os.getpid())},
