@@ -269,7 +269,8 @@ up_said() {
         "    export OODIDA_URL=mqtts://$host:${OODIDA_BROKER_PORT:-8883}" \
         "    export OODIDA_IDENTITY=$OODIDA_RUN/identities/analyst" \
         "    .venv/bin/oodida vehicles    who is there" \
-        "    .venv/bin/oodida enroll analyst NAME --pki $OODIDA_RUN/pki    a certificate for another" \
+        "    export OODIDA_PKI=$OODIDA_RUN/pki" \
+        "    .venv/bin/oodida enroll analyst NAME    a certificate for another" \
         "    compose/deploy.sh run cloud ps    how each part is; '... logs' what it says" \
         "    make down    ends it"
 }

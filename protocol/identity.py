@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple, get_args
 
 from protocol.errors import BadRequest
+from protocol.roles import Role
 from protocol.topics import is_name
 
 IdentityRole = Literal["vehicle", "worker", "orchestrator", "analyst"]
 ROLES: Final[tuple[IdentityRole, ...]] = get_args(IdentityRole)
+#: What an analyst is to a fleet (`protocol.roles`) is no part of who it is.
+_OF_ANALYSTS: Final = frozenset(Role)
 
 
 class Identity(NamedTuple):
@@ -32,7 +35,10 @@ class Identity(NamedTuple):
 def of(role: str, name: str) -> Identity:
     """An identity. Raises BadRequest for a role that is none, or a name."""
     if role not in ROLES:
-        raise BadRequest(f"{role!r:.40} is no role; there are {', '.join(ROLES)}")
+        said = f"{role!r:.40} is no role; there are {', '.join(ROLES)}"
+        if role in _OF_ANALYSTS:
+            said += f". Each {role} is enrolled as an analyst; the role is in the authority file"
+        raise BadRequest(said)
     if not is_name(name):
         raise BadRequest(
             f"{name!r:.80} is no name: letters, digits, and . _ - after the first, at most 64"

@@ -89,7 +89,7 @@ vehicles keeps their names, as it does of any that was ever there.""",
     made.add_argument(
         "--identities", type=Path, metavar="FOLDER",
         help="where each vehicle's certificate is, in a folder of its name, as `oodida enroll "
-        "vehicle sim- --count N` makes them",
+        "vehicle sim- --count N --pki FOLDER` makes them",
     )  # fmt: skip
     made.add_argument(
         "--processes", type=_count, metavar="N",

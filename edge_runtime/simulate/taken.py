@@ -47,11 +47,14 @@ async def refuse_taken(plan: Plan) -> None:
 
 def _require_identities(plan: Plan) -> None:
     last = plan.numbers[-1]
-    make = f"`oodida enroll vehicle {plan.prefix} --count {last}` makes them"
+    make = (
+        f"`oodida enroll vehicle {plan.prefix} --count {last} --pki FOLDER` makes them, with the "
+        "folder of the broker's authority (that of `make up` is compose/run/pki)"
+    )
     if plan.identities is None:
         raise BadIdentity(
             f"{plan.url} asks each vehicle for a certificate: {make}, and --identities says where "
-            "they are, such as pki/identities/vehicle. Or give --url of a broker on this machine "
+            "they are: FOLDER/identities/vehicle. Or give --url of a broker on this machine "
             "without, as `oodida up` starts one"
         )
     without = [

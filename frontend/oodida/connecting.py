@@ -11,7 +11,7 @@ from oodida.connection import Connection
 from oodida.fleet import Fleet
 from oodida.silence import PATIENCE_S
 from oodida.trial import TRIER
-from protocol.errors import BadRequest
+from protocol.errors import BadRequest, WrongName
 from protocol.identity import Identity
 from protocol.link import credentials
 from protocol.topics import is_name
@@ -45,7 +45,7 @@ def connect(
             f"{user!r:.80} is no user name: letters, digits, and . _ - after the first"
         )
     if proof is not None:
-        credentials.require(proof, Identity("analyst", user))
+        _require_analyst(proof, user)
     connection = Connection(url, user, patience_s, proof)
     TRIER.start()  # while it comes up, its user thinks
     return Fleet(connection)
@@ -55,6 +55,16 @@ def user_name(given: str | None, proof: Path | None = None) -> str:
     """Who asks: as given, or in OODIDA_USER, or whoever the certificate is of, or is logged in."""
     named = given or os.environ.get("OODIDA_USER")
     return named or (_login() if proof is None else credentials.who(proof).name)
+
+
+def _require_analyst(proof: Path, user: str) -> None:
+    is_ = credentials.who(proof)
+    if is_.role != "analyst":
+        raise WrongName(
+            f"the certificate in {proof} is of {is_}, and only analysts ask a fleet: name an "
+            "analyst's folder, as `oodida enroll analyst NAME` makes one"
+        )
+    credentials.require(proof, Identity("analyst", user))
 
 
 def _login() -> str:

@@ -162,7 +162,7 @@ class Connection:
                     lambda: Wire(self._read, self._room), host, port, ssl=tls
                 )
             except ssl.SSLError as problem:
-                raise (credentials.explained(problem, self._address) or problem) from None
+                raise (self._explained(problem) or problem) from None
             except ConnectionResetError:
                 if tls is None:
                     raise
@@ -330,11 +330,14 @@ class Connection:
             self._end(str(problem))
         if wire.gone.is_set():
             # A broker looks at our certificate when we take it for connected already.
-            if (refusal := credentials.explained(wire.problem, self._address)) is not None:
+            if (refusal := self._explained(wire.problem)) is not None:
                 self._end(str(refusal), refusal)
             self._guard(self._client.loop_read)  # it finds the end, and says so
             self._end("the connection was lost")
         self._pump()
+
+    def _explained(self, problem: BaseException | None) -> LinkError | None:
+        return credentials.explained(problem, self._address, self._identity)
 
     def _room(self) -> None:
         """There is room again where there was none."""

@@ -38,12 +38,16 @@ _NO_TLS: Final = frozenset(
     {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF_WHILE_READING"}
 )
 _OTHER_HOST: Final = frozenset({62, 64})
+_OTHER_FLEET: Final = (
+    "If it is the broker that you mean, this identity is of another fleet: have one made by "
+    "`oodida enroll`, with the --pki of this broker"
+)
 #: What a broker says of our certificate, as OpenSSL calls the alert.
 _REFUSALS: Final = {
     "CERTIFICATE_EXPIRED": CertificateExpired("the broker says that our certificate has expired"),
     "CERTIFICATE_REVOKED": NotAuthorised("our certificate has been revoked"),
     "CERTIFICATE_REQUIRED": NotAuthorised("the broker asks for a certificate, and got none"),
-    "UNKNOWN_CA": NotAuthorised("the broker knows another authority than ours"),
+    "UNKNOWN_CA": NotAuthorised(f"the broker knows another authority than ours. {_OTHER_FLEET}"),
     "BAD_CERTIFICATE": NotAuthorised("the broker does not take our certificate"),
     "CERTIFICATE_UNKNOWN": NotAuthorised("the broker does not take our certificate"),
     "UNSUPPORTED_CERTIFICATE": NotAuthorised("our certificate is not one of a client"),
@@ -147,8 +151,13 @@ def _file(folder: Path) -> tuple[int, int]:
     return found.st_ino, found.st_mtime_ns
 
 
-def explained(problem: BaseException | None, address: Address) -> LinkError | None:
-    """What is wrong, in our words, where TLS has ended a connection; None if it has not."""
+def explained(
+    problem: BaseException | None, address: Address, folder: Path | None
+) -> LinkError | None:
+    """What is wrong, in our words, where TLS has ended a connection; None if it has not.
+
+    ``folder`` holds the identity that it was made with.
+    """
     if not isinstance(problem, ssl.SSLError):
         return None
     if isinstance(problem, ssl.SSLCertVerificationError):
@@ -162,8 +171,8 @@ def explained(problem: BaseException | None, address: Address) -> LinkError | No
                 "the broker's certificate is not valid now: `oodida pki renew`, or set the clock"
             )
         return UnknownAuthority(
-            f"the broker at {address.host}:{address.port} has a certificate of an authority that "
-            f"ca.pem does not know ({problem.verify_message})"
+            f"the broker at {address.host}:{address.port} has a certificate of another authority "
+            f"than the one in {folder}/ca.pem ({problem.verify_message}). {_OTHER_FLEET}"
         )
     reason = problem.reason or ""
     for alert, error in _REFUSALS.items():

@@ -81,7 +81,9 @@ def test_an_analyst_is_who_the_certificate_says(secure: Secure) -> None:
         assert fleet.user == "ann"
     with pytest.raises(errors.WrongName, match="analyst:ann, and not of analyst:bob"):
         oodida.connect(secure.url, "bob", identity=folder)
-    with pytest.raises(errors.WrongName):
+    with pytest.raises(
+        errors.WrongName, match=r"vehicle:car-1, and only analysts .* enroll analyst"
+    ):
         oodida.connect(secure.url, "car-1", identity=secure.enroll("vehicle:car-1"))
 
 
@@ -110,12 +112,14 @@ def test_each_refusal_has_its_name(secure: Secure, tmp_path: Path) -> None:
     other = Pki.init(tmp_path / "other", ["127.0.0.1"], now())
     stranger, _ = other.enroll(identity.of("vehicle", "car-1"), now())
     said = refused(errors.UnknownAuthority, secure.url, stranger, "vehicle:car-1")
-    assert "ca.pem does not know" in said
+    assert f"another authority than the one in {stranger}/ca.pem" in said
+    assert "--pki of this broker" in said
     elsewhere = secure.url.replace("127.0.0.1", "127.0.0.2")
     assert "not for 127.0.0.2" in refused(errors.WrongHost, elsewhere, car, "vehicle:car-1")
     # It knows the broker, but the broker does not know it.
     (stranger / "ca.pem").write_bytes((car / "ca.pem").read_bytes())
-    refused(errors.NotAuthorised, secure.url, stranger, "vehicle:car-1")
+    said = refused(errors.NotAuthorised, secure.url, stranger, "vehicle:car-1")
+    assert "--pki of this broker" in said
     assert "client's name" in refused(errors.NotAuthorised, secure.url, car, "vehicle:car-2")
     broker = tmp_path / "pretends"
     broker.mkdir()

@@ -57,3 +57,11 @@ def test_crafted_names_are_refused(role: str, name: str) -> None:
 def test_crafted_roles_are_refused(text: str) -> None:
     with pytest.raises(BadRequest):
         identity.parse(text)
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator", "administrator"])
+def test_a_role_of_analysts_is_told_from_one_that_is_none(role: str) -> None:
+    with pytest.raises(BadRequest, match=f"Each {role} is enrolled as an analyst"):
+        identity.of(role, "grace")
+    with pytest.raises(BadRequest, match=r"analyst$"):
+        identity.of("admin", "grace")

@@ -155,7 +155,7 @@ def test_a_host_that_is_none_makes_no_authority(tmp_path: Path, host: str) -> No
 
 
 def test_a_broken_authority_says_so(pki: Pki, tmp_path: Path) -> None:
-    with pytest.raises(NoAuthority, match="oodida pki init"):
+    with pytest.raises(NoAuthority, match=r"/nowhere holds .* --pki .* none yet: `oodida pki init"):
         Pki(tmp_path / "nowhere")
     with (pki.folder / "ledger.jsonl").open("a") as file:
         file.write('{"issued": "vehicle:car/+"}\n')

@@ -187,6 +187,9 @@ def test_the_command_checks_a_file_without_the_cloud(world: World, tmp_path: Pat
     assert values.from_text(said.encode())["holds"] is True
     status, said = verify()
     assert (status, "--authority" in said) == (1, True), said
+    other = Pki.init(tmp_path / "other", ["localhost"], NOW).folder / "ca.pem"
+    status, said = verify("--authority", str(other), "--json")
+    assert (status, f"another authority (the authority is that of {other};" in said) == (1, True)
     file.write_bytes(file.read_bytes().replace(b"4.5", b"4.6"))
     status, said = verify("--authority", ca)
     assert (status, "bad_proof" in said) == (1, True), said

@@ -82,7 +82,9 @@ def test_a_broker_that_asks_for_certificates_is_told_before_anything_starts(
     tmp_path: Path,
 ) -> None:
     plan = Plan(url="mqtts://broker.example:8883", folder=Path("none"), count=2, first=4)
-    with pytest.raises(BadIdentity, match=r"oodida enroll vehicle sim- --count 5.*--identities"):
+    with pytest.raises(
+        BadIdentity, match=r"enroll vehicle sim- --count 5 --pki FOLDER.*--identities"
+    ):
         asyncio.run(refuse_taken(plan))
     pki = Pki.init(tmp_path / "pki", ["broker.example"], dt.datetime.now(dt.UTC))
     pki.enroll(identity.of("vehicle", "sim-00005"), dt.datetime.now(dt.UTC))

@@ -12,7 +12,7 @@ from oodida.cli.options import Json, Url, User
 from oodida.connecting import connect
 from protocol import proof as proofs
 from protocol import values
-from protocol.errors import BadRequest
+from protocol.errors import BadProof, BadRequest
 from protocol.proof import Proof
 from protocol.signing import Trust
 
@@ -72,7 +72,14 @@ def verify(
     """
     with show.errors(json_wanted=as_json):
         found = read(file)
-        proofs.verify(found, Trust.load(_authority(authority, identity), revoked))
+        trusted = _authority(authority, identity)
+        try:
+            proofs.verify(found, Trust.load(trusted, revoked))
+        except BadProof as problem:
+            raise BadProof(
+                f"{problem.message} (the authority is that of {trusted}; if another fleet has made "
+                "the proof, name its ca.pem by --authority)"
+            ) from None
         tell(found, as_json=as_json)
 
 

@@ -52,7 +52,7 @@ def simulate(
     methods; custom modules they refuse, as there is no container. A cloud to connect them to is
     what `oodida up` starts, or your own. Where that asks for certificates, before all else:
 
-        oodida enroll vehicle sim- --count 1000
+        oodida enroll vehicle sim- --count 1000 --pki FOLDER
     """
     interrupts.take_all()
     options = [f"--vehicles={vehicles}", f"--prefix={prefix}"]

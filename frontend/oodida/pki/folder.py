@@ -49,8 +49,9 @@ class Pki:
             self._authority = Authority.load(certificate, key)
         except FileNotFoundError:
             raise NoAuthority(
-                f"{folder} holds no certificate authority; `oodida pki init {folder}` makes one, "
-                "--pki or OODIDA_PKI names another"
+                f"{folder.absolute()} holds no certificate authority: name the one that your "
+                "broker knows by --pki or OODIDA_PKI (that of `make up` is compose/run/pki). Only "
+                f"if there is none yet: `oodida pki init {folder}`"
             ) from None
         except strange(OSError) as problem:
             raise NoAuthority(f"the certificate authority in {folder}: {problem}") from None
