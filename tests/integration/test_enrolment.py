@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import http.client
 import json
@@ -11,6 +12,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,12 +20,13 @@ from typing import NamedTuple
 
 import pytest
 
-from oodida.pki import Pki
+from oodida.pki import Pki, door
 from oodida.pki.keeper import Keeper
 from protocol import identity
 from protocol.errors import BadRequest, BadToken, LinkError, NotEnrolled, OodidaError, WrongName
 from protocol.link import credentials, enrolment
 from protocol.signing import Signer, Trust
+from tests.conftest import until
 
 CAR = identity.of("vehicle", "car-1")
 
@@ -219,11 +222,29 @@ def test_whatever_else_is_asked_is_refused_and_the_next_one_is_served(
     enrolment.enrol(kept.token(), tmp_path / "car")
 
 
-def test_who_connects_and_says_nothing_holds_up_nobody(kept: Kept, tmp_path: Path) -> None:
-    silent = [socket.create_connection(enrolment.address(kept.at)) for _ in range(5)]
-    enrolment.enrol(kept.token(), tmp_path / "car")
-    for one in silent:
-        one.close()
+def test_who_connects_and_says_nothing_holds_up_nobody(
+    kept: Kept, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    at, before = enrolment.address(kept.at), threading.active_count()
+    blind = ssl.create_default_context(cafile=str(kept.pki.folder / "ca.pem"))
+    with contextlib.ExitStack() as stack:
+        for _ in range(150):
+            stack.enter_context(socket.create_connection(at))
+        for _ in range(door.OF_ONE + 1):  # nor who has begun TLS, which takes no certificate
+            plain = stack.enter_context(socket.create_connection(at))
+            stack.enter_context(blind.wrap_socket(plain, server_hostname="127.0.0.1"))
+        began = time.monotonic()
+        enrolment.enrol(kept.token(), tmp_path / "car")
+        assert time.monotonic() - began < door.HANDSHAKE_S, "it waited for none of their ends"
+        assert until(lambda: threading.active_count() <= before + door.OF_ONE)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_who_takes_too_long_is_ended_counting_from_its_connection_on(kept: Kept) -> None:
+    with socket.create_connection(enrolment.address(kept.at), enrolment.TIMEOUT_S) as silent:
+        began = time.monotonic()
+        assert silent.recv(1) == b""
+        assert time.monotonic() - began < enrolment.TIMEOUT_S
 
 
 ODD = [

@@ -6,7 +6,6 @@ answers two questions; whatever else is asked is refused, in few bytes.
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import errno
 import http.server
@@ -17,7 +16,6 @@ import socket
 import ssl
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +23,7 @@ from typing import Any, Final, TypeGuard
 
 from cryptography import x509
 
+from oodida.pki.door import HANDSHAKE_S, Door
 from oodida.pki.folder import Pki
 from protocol.errors import BadRequest, BadToken, OodidaError
 from protocol.link import private
@@ -34,8 +33,6 @@ log = logging.getLogger(__name__)
 
 #: Bytes of a request that is too large, which are read and dropped.
 MAX_DRAINED: Final = 4 * MAX_BODY
-#: Answers that are given at once; who comes beyond waits a moment.
-AT_ONCE: Final = 16
 #: How long the keeper's own certificate is valid, in days; it is made anew at each start.
 OWN_DAYS: Final = 90.0
 #: How often it is made anew while the keeper runs, in seconds.
@@ -48,12 +45,12 @@ class Keeper(http.server.ThreadingHTTPServer):
     Raises BadRequest if it cannot listen there.
     """
 
+    request_queue_size = 128  # connections that wait for us to look
     daemon_threads = False  # whoever closes us waits for them: nothing is left half answered
 
     def __init__(self, pki: Pki, address: tuple[str, int], hosts: Sequence[str]) -> None:
         self.pki = pki
-        self._open: set[socket.socket] = set()
-        self._room = threading.BoundedSemaphore(AT_ONCE)
+        self.door = Door(TIMEOUT_S)
         self._hosts, self._context, self._made = hosts, _context(pki, hosts), time.monotonic()
         try:
             super().__init__(address, _Answer)
@@ -63,7 +60,7 @@ class Keeper(http.server.ThreadingHTTPServer):
     def get_request(self) -> tuple[socket.socket, Any]:
         """A connection; the handshake is made by its own thread, so that nobody holds up others."""
         connection, address = super().get_request()
-        connection.settimeout(TIMEOUT_S)
+        connection.settimeout(HANDSHAKE_S)
         if time.monotonic() - self._made > NEW_S:  # it runs longer than its certificate is valid
             self._context, self._made = _context(self.pki, self._hosts), time.monotonic()
         wrapped = self._context.wrap_socket(
@@ -71,23 +68,29 @@ class Keeper(http.server.ThreadingHTTPServer):
         )
         return wrapped, address
 
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """False if there is no room: it is refused before it has a thread."""
+        return self.door.enter(request, client_address[0], time.monotonic())
+
+    def service_actions(self) -> None:
+        """End who takes too long; the library calls it several times a second."""
+        self.door.end_overdue(time.monotonic())
+
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer one, if its handshake comes to something."""
-        self._open.add(request)
-        # Of all of it, not of each byte: who sends one now and then must not keep others out.
-        over = threading.Timer(TIMEOUT_S, _cut, [request])
-        over.daemon = True
         try:
-            with self._room:
-                over.start()
-                request.do_handshake()
-                super().process_request_thread(request, client_address)
+            request.do_handshake()
         except (OSError, ValueError):
             self.handle_error(request, client_address)
             self.shutdown_request(request)
-        finally:
-            over.cancel()
-            self._open.discard(request)
+            return
+        self.door.shaken(request)
+        super().process_request_thread(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection, however it went."""
+        self.door.leave(request)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say in our log what ended an answer; the library would write it to the terminal."""
@@ -100,8 +103,7 @@ class Keeper(http.server.ThreadingHTTPServer):
 
     def server_close(self) -> None:
         """Let go of the port, and of who is connected and says nothing."""
-        for connection in list(self._open):
-            _cut(connection)
+        self.door.close()
         super().server_close()
 
 
@@ -117,11 +119,6 @@ def _cannot_listen(address: tuple[str, int], problem: OSError) -> str:
     return f"nothing can listen at {host}:{port}: {problem.strerror or problem}; see --listen"
 
 
-def _cut(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
-
-
 class _Answer(http.server.BaseHTTPRequestHandler):
     server: Keeper
     timeout = TIMEOUT_S
@@ -129,6 +126,7 @@ class _Answer(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The authority's certificate, which is no secret."""
+        self.server.door.heard(self.connection)
         if self.path == "/authority":
             self._say(200, {"authority": self.server.pki.authority})
         else:
@@ -137,7 +135,9 @@ class _Answer(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """A certificate for who has a token, or has one already."""
         try:
-            self._say(200, self._certificate(self._body()))
+            asked = self._body()
+            self.server.door.heard(self.connection)
+            self._say(200, self._certificate(asked))
         except OodidaError as problem:
             log.warning("refused %s: %s", self.client_address[0], problem)
             self._say(403, {"error": problem.code, "message": problem.message})
