@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from oodida.pki import Pki
-from protocol.identity import Identity, IdentityRole
+from protocol import identity
+from protocol.identity import IdentityRole
 
 #: Longer than anybody leaves a local system running, in days.
 DAYS: Final = 30.0
@@ -27,8 +28,8 @@ class Throwaway:
         return self._pki.folder / "ca.pem"
 
     def enroll(self, role: IdentityRole, name: str) -> Path:
-        """The folder that proves a name."""
-        return self._pki.enroll(Identity(role, name), _now(), DAYS)[0]
+        """The folder that proves a name. Raises BadRequest if it is none."""
+        return self._pki.enroll(identity.of(role, name), _now(), DAYS)[0]
 
     def broker(self) -> Mapping[str, object]:
         """What a container of the broker needs to ask for certificates."""

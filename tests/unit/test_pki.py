@@ -11,14 +11,24 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from typer.testing import CliRunner
 
 from oodida.cli.app import app
 from oodida.pki import Pki
 from protocol import identity
-from protocol.errors import AuthorityExists, BadRequest, NoAuthority, NotEnrolled, WrongName
+from protocol.errors import (
+    AuthorityExists,
+    BadRequest,
+    BadToken,
+    NoAuthority,
+    NotEnrolled,
+    WrongName,
+)
+from protocol.identity import Identity
 from protocol.link import private
+from protocol.link.enrolment import signing_request
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 CAR = identity.of("vehicle", "car-1")
@@ -88,12 +98,41 @@ def test_revoking_takes_back_all_certificates_of_a_name_and_no_other(pki: Pki) -
     same_name = identity.of("worker", "car-1")
     first, second = pki.enroll(CAR, NOW)[1], pki.enroll(CAR, NOW)[1]
     other = pki.enroll(same_name, NOW)[1]
-    assert {one.serial for one in pki.revoke(CAR, NOW)} == {first.serial, second.serial}
+    assert {one.serial for one in pki.revoke(CAR, NOW)[0]} == {first.serial, second.serial}
     assert revoked(pki) == {first.serial, second.serial}
     again = pki.enroll(CAR, NOW)[1]
     assert revoked(pki) == {first.serial, second.serial}
     valid = {one.serial for one in Pki(pki.folder).issued() if one.valid(NOW)}
     assert valid == {other.serial, again.serial}
+
+
+def test_revoking_takes_back_what_could_be_exchanged_for_a_new_certificate(pki: Pki) -> None:
+    same_name = identity.of("worker", "car-1")
+    key = Ed25519PrivateKey.generate()
+    other = pki.token(same_name, NOW, 60)
+    pki.enroll(CAR, NOW)
+    early, late = pki.token(CAR, NOW, 60), pki.token(CAR, NOW, 7 * 24 * 60)
+    assert len(pki.revoke(CAR, NOW)[0]) == 1
+    for secret in (early, late):
+        with pytest.raises(BadToken, match="vehicle:car-1 was taken back"):
+            pki.redeem(secret, signing_request(key, CAR), NOW)
+    assert pki.redeem(other, signing_request(key, same_name), NOW)[0] == same_name
+    again = pki.token(CAR, NOW, 60)
+    assert pki.revoke(CAR, NOW) == ([], 1), "a token alone can be taken back too"
+    with pytest.raises(BadToken):
+        pki.redeem(again, signing_request(key, CAR), NOW)
+    with pytest.raises(NotEnrolled):
+        pki.revoke(CAR, NOW)
+
+
+@pytest.mark.parametrize("name", ["../../../escaped", "/escaped", "", ".."])
+def test_what_is_no_name_makes_no_path(pki: Pki, tmp_path: Path, name: str) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(BadRequest, match="is no name"):
+        pki.enroll(Identity("analyst", name), NOW)
+    with pytest.raises(BadRequest, match="is no name"):
+        pki.token(Identity("analyst", name), NOW, 5)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_what_was_never_enrolled_or_has_expired_cannot_be_revoked(pki: Pki) -> None:
@@ -234,6 +273,9 @@ def test_who_is_revoked_is_said_as_for_enroll_or_by_a_name_that_is_one_alone(
         for one in json.loads(command("pki", "list", "--pki", pki, "--json")[1])
     }
     assert states == {"worker:w": "revoked", "vehicle:car-1": "valid"}
+    assert command("enroll", "worker", "w", "--token", "--at", "h:1", "--pki", pki)[0] == 0
+    status, said = command("revoke", "worker", "w", "--pki", pki)
+    assert (status, said.strip()) == (0, "worker:w: an unused token is good no more")
 
 
 def test_many_are_enrolled_by_their_numbers(tmp_path: Path) -> None:

@@ -112,20 +112,27 @@ def revoke(
 ) -> None:
     """Take back every certificate of a name: the broker ends its connection and lets it in no more.
 
+    Tokens of that name that nobody has used yet are good no more either.
+
     vehicle:car-1 and worker:car-1 are two names: one is revoked, the other goes on.
     The broker reads the list anew within a second, if it has FOLDER/broker itself and not a copy;
     otherwise hand it FOLDER/broker/crl.pem. `oodida enroll` lets the name in again.
     """
     with show.errors(json_wanted=as_json):
         found = opened(pki)
-        taken = found.revoke(_meant(found, who), moment())
+        meant = _meant(found, who)
+        taken, tokens = found.revoke(meant, moment())
         if as_json:
             show.as_json(
                 [told(one, moment()) for one in found.issued() if one.serial in _serials(taken)]
             )
         else:
-            count = "its certificate" if len(taken) == 1 else f"{len(taken)} certificates"
-            show.out.print(f"{taken[0].who}: {count} revoked, in {pki}/broker/crl.pem")
+            if taken:
+                count = "its certificate" if len(taken) == 1 else f"{len(taken)} certificates"
+                show.out.print(f"{meant}: {count} revoked, in {pki}/broker/crl.pem")
+            if tokens:
+                count = "an unused token is" if tokens == 1 else f"{tokens} unused tokens are"
+                show.out.print(f"{meant}: {count} good no more")
 
 
 def _print_token(pki: Pki, who: Identity, at: str | None, minutes: float, *, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
 ca.pem, ca.key          the authority; whoever has the key can be anybody
 ledger.jsonl            what was issued and revoked
-tokens.jsonl            which tokens were made and used: their hashes
+tokens.jsonl            which tokens were made, used and taken back: their hashes
 broker/                 what the broker is given: ca.pem, cert.pem, key.pem, crl.pem
 identities/ROLE/NAME/   what a program is given: ca.pem, cert.pem, key.pem
 """
@@ -22,6 +22,7 @@ from cryptography import x509
 from oodida.pki import ledger, tokens
 from oodida.pki.authority import Authority, Credentials
 from oodida.pki.ledger import Issued
+from protocol import identity
 from protocol.certificate import CERTIFICATE, strange
 from protocol.errors import AuthorityExists, BadRequest, NoAuthority, NotEnrolled, WrongName
 from protocol.identity import Identity
@@ -91,8 +92,9 @@ class Pki:
         """Give a name a certificate, and with it the folder that proves it.
 
         Once more is a renewal: the certificate before stays valid until its own end. Raises
-        WrongName if the folder is of somebody else.
+        WrongName if the folder is of somebody else, BadRequest if the name is none.
         """
+        who = identity.of(*who)  # it becomes a path
         target = to or self.folder / "identities" / who.role / who.name
         with self._alone():
             _require_free(target, who)
@@ -115,7 +117,7 @@ class Pki:
 
     def token(self, who: Identity, now: dt.datetime, minutes: float) -> str:
         """The secret of a new token, with which a name can be enrolled once, and not for long."""
-        secret = tokens.new_secret()
+        who, secret = identity.of(*who), tokens.new_secret()
         with self._alone():
             line = tokens.made(secret, who, now + dt.timedelta(minutes=minutes))
             self._append(line, TOKENS)
@@ -126,9 +128,7 @@ class Pki:
     ) -> tuple[Identity, Credentials]:
         """Exchange a token for a certificate of a key that was made elsewhere. Raises BadToken."""
         with self._alone():
-            path = self.folder / TOKENS
-            lines = path.read_text().splitlines() if path.exists() else []
-            who = tokens.redeem(tokens.read(lines), secret, now)
+            who = tokens.redeem(self._tokens(), secret, now)
             made = self._authority.issue_for(who, request, now, days)
             # Used up first: of two who come with one token at most one has a certificate.
             self._append(tokens.used(secret), TOKENS)
@@ -148,18 +148,29 @@ class Pki:
             self._append(ledger.issued(one.who, made.serial, now, made.until))
         return one.who, made
 
-    def revoke(self, who: Identity, now: dt.datetime) -> list[Issued]:
-        """Take back every certificate of a name. Raises NotEnrolled if it has none."""
+    def revoke(self, who: Identity, now: dt.datetime) -> tuple[list[Issued], int]:
+        """Take back every certificate of a name, and every token: those, and how many tokens.
+
+        Raises NotEnrolled if it has neither.
+        """
         with self._alone():
             known = self.issued()
             taken = [one for one in known if one.who == who and one.valid(now)]
-            if not taken:
+            good = [one for one in self._tokens().values() if one.who == who and one.good(now)]
+            if not taken and not good:
                 raise NotEnrolled(
                     f"{who} has no valid certificate; `oodida pki list` tells who has"
                 )
+            # Tokens first: with one left, what was taken back could be had anew.
+            if good:
+                self._append("".join(tokens.revoked(one) for one in good), TOKENS)
             self._append("".join(ledger.revoked(one, now) for one in taken))
             self._publish_revoked(self.issued(), now)
-        return taken
+        return taken, len(good)
+
+    def _tokens(self) -> dict[str, tokens.Made]:
+        path = self.folder / TOKENS
+        return tokens.read(path.read_text().splitlines() if path.exists() else [])
 
     def issued(self) -> list[Issued]:
         """Every certificate that was ever issued, in order."""

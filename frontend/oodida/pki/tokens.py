@@ -21,6 +21,11 @@ class Made(NamedTuple):
     who: Identity
     until: dt.datetime
     used: bool = False
+    revoked: bool = False
+
+    def good(self, now: dt.datetime) -> bool:
+        """True if it can be exchanged still."""
+        return not self.used and not self.revoked and now < self.until
 
 
 def new_secret() -> str:
@@ -44,6 +49,11 @@ def used(secret: str) -> str:
     return json.dumps({"used": digest_of(secret)}) + "\n"
 
 
+def revoked(one: Made) -> str:
+    """The line of one that is taken back."""
+    return json.dumps({"revoked": one.digest}) + "\n"
+
+
 def read(lines: Iterable[str]) -> dict[str, Made]:
     """Every token by its digest. Raises NoAuthority for a line that is none."""
     found: dict[str, Made] = {}
@@ -52,6 +62,8 @@ def read(lines: Iterable[str]) -> dict[str, Made]:
             fields = json.loads(line)
             if "used" in fields:
                 found[fields["used"]] = found[fields["used"]]._replace(used=True)
+            elif "revoked" in fields:
+                found[fields["revoked"]] = found[fields["revoked"]]._replace(revoked=True)
             else:
                 until = dt.datetime.fromisoformat(fields["until"])
                 found[fields["token"]] = Made(fields["token"], identity.parse(fields["for"]), until)
@@ -61,7 +73,7 @@ def read(lines: Iterable[str]) -> dict[str, Made]:
 
 
 def redeem(known: dict[str, Made], secret: str, now: dt.datetime) -> Identity:
-    """Whose token it is. Raises BadToken if it is none, used up, or too old."""
+    """Whose token it is. Raises BadToken if it is none, used up, taken back, or too old."""
     token = known.get(digest_of(secret))
     if token is None:
         raise BadToken("there is no such token: have a new one made, by `oodida enroll --token`")
@@ -70,6 +82,8 @@ def redeem(known: dict[str, Made], secret: str, now: dt.datetime) -> Identity:
             f"the token of {token.who} was used before. If it was not you, somebody else has its "
             f"certificate: `oodida revoke {token.who}`, and have a new token made"
         )
+    if token.revoked:
+        raise BadToken(f"the token of {token.who} was taken back: have a new one made")
     if now >= token.until:
         raise BadToken(
             f"the token of {token.who} was good until {token.until:%F %H:%M} UTC: have a new one "
