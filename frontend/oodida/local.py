@@ -21,6 +21,7 @@ from oodida.containers import forget_images, service
 from oodida.fleet import Fleet
 from oodida.parts import Parts
 from oodida.throwaway import Throwaway
+from protocol import identity
 from protocol.assignment import Attribute
 from protocol.errors import BadLimits, BadRecording, BadRequest, SetupError
 from protocol.identity import IdentityRole
@@ -77,7 +78,7 @@ def local(
     Nothing is left behind. Raises SetupError if something is missing, with what to do.
     """
     tell = progress or (lambda _: None)
-    _check(vehicles, attributes or {})
+    _check([user, *others], vehicles, attributes or {})
     _check_rules(import_rules, limits)
     awaited = _seen_by(
         user, authority, {name: (attributes or {}).get(name, {}) for name in vehicles}
@@ -148,8 +149,12 @@ def _of_vehicle(
 
 
 def _check(
-    vehicles: Mapping[str, str | Path | None], attributes: Mapping[str, Mapping[str, Attribute]]
+    users: Sequence[str],
+    vehicles: Mapping[str, str | Path | None],
+    attributes: Mapping[str, Mapping[str, Attribute]],
 ) -> None:
+    for name in users:
+        identity.of("analyst", name)  # it becomes a path
     if not isinstance(vehicles, Mapping):
         raise BadRequest("vehicles is a dict: for each name the path of a recording, or None")
     for name, path in vehicles.items():

@@ -67,6 +67,9 @@ def test_roles_are_tried_on_one_machine(tmp_path: Path) -> None:
 def test_what_cannot_be_is_told_before_anything_starts() -> None:
     for words in (
         ("--other", "bob"),
+        ("--trust", "--other", "../../../escaped"),
+        ("--trust", "--user", "../../../escaped"),
+        ("--trust", "--vehicle", "../../../escaped"),
         ("--attribute", "region=eu"),
         ("--attribute", "lorry:region=eu"),
         ("--authority", os.devnull),
