@@ -30,7 +30,7 @@ from protocol.errors import NameInUse, OodidaError, SetupError
 from protocol.followed import Followed
 from protocol.imports import rules as import_rules
 from protocol.limits import Profiles
-from protocol.link.enrolment import enrol
+from protocol.link.enrolment import enrol, given_token
 from protocol.link.option import add_identity, identified
 from protocol.logs import start_logging
 from protocol.metrics import Gauge, Reading, reading
@@ -103,10 +103,10 @@ def parser() -> argparse.ArgumentParser:
     )
     add_identity(made)
     made.add_argument(
-        "--enroll", default=environ.get("OODIDA_ENROLL"), metavar="TOKEN",
-        help="exchange a one-time token of `oodida enroll --token` for a certificate in the folder "
-        "of --identity, unless there is one (default: OODIDA_ENROLL, which other users of this "
-        "machine cannot see)",
+        "--enroll", type=Path, metavar="FILE",
+        help="a file with a one-time token of `oodida enroll --token`, which is exchanged for a "
+        "certificate in the folder of --identity, unless there is one (default: OODIDA_ENROLL has "
+        "the token itself; an argument could be seen by other users of this machine)",
     )  # fmt: skip
     made.add_argument(
         "--state",
@@ -215,6 +215,14 @@ def _bytes(folder: Path) -> dict[tuple[str, ...], float]:
     return found
 
 
+def _enrol(options: argparse.Namespace) -> None:
+    """Exchange a token, if one was given, and nothing that it is exchanged for is there."""
+    if options.identity is None or (options.identity / "cert.pem").exists():
+        return
+    if token := given_token(options.enroll, os.environ):
+        enrol(token, options.identity, identity.of(options.role, options.name))
+
+
 def main() -> None:
     """Read the settings and work until told to stop."""
     made = parser()
@@ -227,8 +235,7 @@ def main() -> None:
     if worker and options.policy is not None:
         made.error("--policy is a vehicle's: a worker has nothing that it could keep to itself")
     try:
-        if options.enroll and options.identity and not (options.identity / "cert.pem").exists():
-            enrol(options.enroll, options.identity, identity.of(options.role, options.name))
+        _enrol(options)
         proof = identified(options.broker, options.identity, options.role, options.name)
         rules = Rules(
             import_rules.read(options.import_rules),

@@ -19,6 +19,7 @@ import os
 import random
 import re
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -79,6 +80,21 @@ def parse(text: str) -> Token:
     except (binascii.Error, ValueError, BadRequest):
         pass
     raise BadToken("this is no token of `oodida enroll --token`: copy it whole")
+
+
+def given_token(file: Path | None, environ: Mapping[str, str]) -> str | None:
+    """The token that a program was given: in a file, or in its environment. Raises BadToken."""
+    if file is None:
+        return environ.get("OODIDA_ENROLL") or None
+    try:
+        with file.open() as opened:
+            return opened.read(MAX_BODY)
+    except (OSError, ValueError):
+        # It may be a token, which stands in no log.
+        raise BadToken(
+            "--enroll takes the path of a file with a token, and there is none that can be read; "
+            "the token itself goes to OODIDA_ENROLL, where other users do not see it"
+        ) from None
 
 
 def enrol(text: str, folder: Path, wanted: Identity | None = None) -> Identity:

@@ -132,25 +132,37 @@ def test_a_token_of_another_name_is_not_used_up(kept: Kept, tmp_path: Path) -> N
     for other in ("vehicle:car-2", "worker:car-1"):
         with pytest.raises(WrongName, match=f"for vehicle:car-1, and this is {other}"):
             enrolment.enrol(token, folder, identity.parse(other))
-    words: list[str | Path] = [
-        "--name",
-        "car-2",
-        "--identity",
-        folder,
-        "--broker",
-        "mqtts://127.0.0.1:1",
-    ]
-    started = subprocess.run(
-        [sys.executable, "-m", "edge_runtime", *words, "--state", tmp_path / "state"],
-        env={**os.environ, "OODIDA_ENROLL": token},
+    code, said = started(tmp_path, "car-2", folder, OODIDA_ENROLL=token)
+    assert (code, "wrong_name: the token is for" in said) == (1, True)
+    assert not folder.exists()
+    assert enrolment.enrol(token, tmp_path / "car-1", CAR) == CAR
+
+
+def started(tmp_path: Path, name: str, *words: str | Path, **environ: str) -> tuple[int, str]:
+    """A vehicle's program whose broker is nowhere: its code, and what it said."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "edge_runtime", "--name", name, "--identity", *words),
+            *("--broker", "mqtts://127.0.0.1:1", "--state", tmp_path / "state"),
+        ],
+        env={**os.environ, **environ},
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
-    assert (started.returncode, "wrong_name: the token is for" in started.stderr) == (1, True)
-    assert not folder.exists()
-    assert enrolment.enrol(token, tmp_path / "car-1", CAR) == CAR
+    return done.returncode, done.stderr
+
+
+def test_a_token_is_read_from_a_file_and_is_no_argument(kept: Kept, tmp_path: Path) -> None:
+    folder, file, token = tmp_path / "car-1", tmp_path / "token", kept.token()
+    code, said = started(tmp_path, "car-1", folder, "--enroll", token)
+    assert (code, "bad_token: --enroll takes the path of a file" in said) == (1, True)
+    assert token not in said
+    file.write_text(token + "\n")
+    _, said = started(tmp_path, "car-1", folder, "--enroll", file, "--stop-on-eof")
+    assert credentials.who(folder) == CAR, said
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,9 @@ def enroll(
     --identity FOLDER or OODIDA_IDENTITY. Renewed files are read at the next connection: nothing has
     to be restarted. The broker needs no word of it.
 
-    With --token nothing travels that could be stolen for long: `python -m edge_runtime --enroll
-    TOKEN` exchanges it once, at `oodida pki serve`, and renews its certificate there by itself.
+    With --token nothing travels that could be stolen for long: `OODIDA_ENROLL=TOKEN python -m
+    edge_runtime`, or --enroll FILE with the token in it, exchanges it once, at `oodida pki serve`,
+    and renews its certificate there by itself.
     """
     with show.errors(json_wanted=as_json):
         if at is not None and not token:
