@@ -292,3 +292,27 @@ def test_many_are_enrolled_by_their_numbers(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["x-00001", "x-00002"]
     status, said = command(*words[:5], "--token", "--at", "h:1", "--pki", pki, "--json")
     assert (status, json.loads(said)["error"]["code"]) == (1, "bad_request")
+
+
+def test_of_many_none_is_enrolled_where_one_has_no_place(pki: Pki, tmp_path: Path) -> None:
+    every = [identity.of("vehicle", f"car-{n}") for n in range(3)]
+    pki.enroll(CAR, NOW, to=tmp_path / "taken")
+    places = {who: tmp_path / who.name for who in every}
+    with pytest.raises(WrongName):
+        pki.enroll_all(places | {identity.of("vehicle", "car-9"): tmp_path / "taken"}, NOW)
+    assert [one.who for one in pki.issued()] == [CAR]
+    made = pki.enroll_all({who: tmp_path / who.name for who in every}, NOW)
+    assert pki.issued()[1:] == made
+    assert [one.who for one in made] == every
+
+
+def test_more_than_go_in_one_step_are_told_step_by_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oodida.cli.trust.TOGETHER", 2)
+    pki = tmp_path / "pki"
+    assert command("pki", "init", pki, "--host", "broker.example")[0] == 0
+    status, said = command("enroll", "vehicle", "s-", "--count", "5", "--pki", pki)
+    assert status == 0
+    assert said.splitlines()[:3] == ["2 of 5", "4 of 5", "5 of 5"]
+    assert [one.who.name for one in Pki(pki).issued()] == [f"s-0000{n}" for n in range(1, 6)]

@@ -13,7 +13,7 @@ import contextlib
 import datetime as dt
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -94,17 +94,27 @@ class Pki:
         Once more is a renewal: the certificate before stays valid until its own end. Raises
         WrongName if the folder is of somebody else, BadRequest if the name is none.
         """
-        who = identity.of(*who)  # it becomes a path
         target = to or self.folder / "identities" / who.role / who.name
+        (issued,) = self.enroll_all({who: target}, now, days)
+        return target, issued
+
+    def enroll_all(
+        self, wanted: Mapping[Identity, Path], now: dt.datetime, days: float = DAYS
+    ) -> list[Issued]:
+        """The same for many and the folder of each, which takes less time for each."""
+        for who in wanted:
+            identity.of(*who)  # it becomes a path
         with self._alone():
-            _require_free(target, who)
-            made = self._authority.issue(who, now, _days(days))
-            line = ledger.issued(who, made.serial, now, made.until)
+            for who, target in wanted.items():
+                _require_free(target, who)
+            made = {who: self._authority.issue(who, now, _days(days)) for who in wanted}
+            issued = [Issued(who, one.serial, now, one.until) for who, one in made.items()]
             # First what can be revoked, then what can be used.
-            self._append(line)
-            private.make_folder(target)
-            self._hand_over(target, made)
-        return target, Issued(who, made.serial, now, made.until)
+            self._append("".join(ledger.issued(*one[:4]) for one in issued))
+            for who, target in wanted.items():
+                private.make_folder(target)
+                self._hand_over(target, made[who])
+        return issued
 
     @property
     def authority(self) -> str:
