@@ -91,6 +91,11 @@ certify() {
         for host in ${OODIDA_HOSTS:-}; do hosts+=(--host "$host"); done
         oodida pki init "$OODIDA_RUN/pki" "${hosts[@]}" >/dev/null
     fi
+    # A folder, so that a list that takes the place of the one before is seen; without the broker's key.
+    if [ ! -f "$OODIDA_RUN/pki/revoked/crl.pem" ]; then
+        install -d -m 0755 "$OODIDA_RUN/pki/revoked"
+        install -m 0644 "$OODIDA_RUN/pki/broker/crl.pem" "$OODIDA_RUN/pki/revoked/crl.pem"
+    fi
     install -d -m 0711 "$identities"
     for number in 1 2; do
         certify_one orchestrator "$name-$number" "$identities/orchestrator-$number" "$@"

@@ -19,7 +19,7 @@ from orchestrator.service import Service
 from orchestrator.store import figures
 from orchestrator.store.opening import open_store
 from orchestrator.store.retention import Keep
-from protocol.errors import OodidaError, SetupError
+from protocol.errors import BadIdentity, OodidaError, SetupError
 from protocol.followed import Followed
 from protocol.link.credentials import who
 from protocol.link.option import add_identity, identified
@@ -47,6 +47,7 @@ def main() -> None:
         help="mqtts://host:port, or mqtt:// on loopback (default: OODIDA_URL, else %(default)s)",
     )
     add_identity(parser)
+    _add_revoked(parser)
     parser.add_argument(
         "--store",
         default=environ.get("OODIDA_STORE", "sqlite:///oodida.db"),
@@ -83,7 +84,7 @@ def main() -> None:
     parser.add_argument("--stop-on-eof", action="store_true", help="stop when standard input ends")
     options = parser.parse_args()
     try:
-        proof = identified(options.broker, options.identity, "orchestrator", options.name)
+        proof = _identified(options)
         if options.name is None:
             options.name = who(proof).name if proof else socket.gethostname()[:40]
     except OodidaError as problem:
@@ -97,7 +98,10 @@ def main() -> None:
     try:
         keep = Keep(options.keep_days, options.keep_rows)
         name = f"{options.name}/{os.getpid()}"
-        service = Service(options.broker, database, name, keep, proof, roles, limits_of(options))
+        limits = limits_of(options)
+        service = Service(
+            options.broker, database, name, keep, proof, roles, limits, options.revoked
+        )
         gauges: dict[Gauge, Callable[[], Reading]] = {
             metrics.CONNECTED: lambda: service.connected,
             **figures.gauges(database),
@@ -116,11 +120,27 @@ def main() -> None:
                     await service.run(ready)
 
         asyncio.run(run_until_told(serve, stop_on_eof=options.stop_on_eof))
-    except SetupError as problem:
+    except (SetupError, BadIdentity) as problem:
         sys.exit(f"{problem.code}: {problem}")
     finally:
         database.close()
         logging.getLogger(__name__).info("stopped")
+
+
+def _add_revoked(parser: argparse.ArgumentParser) -> None:
+    revoked = os.environ.get("OODIDA_REVOKED")
+    parser.add_argument(
+        "--revoked", type=Path, default=Path(revoked) if revoked else None, metavar="FILE",
+        help="the authority's crl.pem, what it has taken back, read again when it changes "
+        "(default: OODIDA_REVOKED, else crl.pem in the folder of --identity, if it is there)",
+    )  # fmt: skip
+
+
+def _identified(options: argparse.Namespace) -> Path | None:
+    proof = identified(options.broker, options.identity, "orchestrator", options.name)
+    if options.revoked is not None and proof is None:
+        raise BadIdentity("--revoked is for a broker with certificates: name an --identity as well")
+    return proof
 
 
 if __name__ == "__main__":

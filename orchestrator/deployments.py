@@ -16,6 +16,7 @@ from protocol.endorsement import TRIAL
 from protocol.environment import EnvironmentSpec
 from protocol.errors import (
     BadRequest,
+    BadSignature,
     NameTaken,
     NoWorker,
     OodidaError,
@@ -232,8 +233,14 @@ def _decide(turn: Turn, row: DeploymentRow, verdict: Verdict) -> None:
     if not verdict.ok:
         refuse(turn, row, verdict.code, verdict.reason, verdict)
         return
-    row.verdict, row.deadline_at = dump(verdict), None
     deploy = Deploy.model_validate(load(row.request))
+    if turn.vouching is not None:
+        try:
+            turn.vouching.check_still(deploy)
+        except BadSignature as problem:
+            refuse(turn, row, problem.code, str(problem))
+            return
+    row.verdict, row.deadline_at = dump(verdict), None
     review = turn.authority.review
     if review is None or privilege_of(deploy).score < review.min_score:
         ship(turn, row, "it was verified")

@@ -9,7 +9,7 @@ from orchestrator import deployments, events, permits
 from orchestrator.store import assignment_queries, deployment_queries
 from orchestrator.store.tables import DeploymentRow, ModuleRow
 from orchestrator.turn import Turn, load
-from protocol.errors import Forbidden, NotAwaiting
+from protocol.errors import BadSignature, Forbidden, NotAwaiting
 from protocol.lifecycle import DeploymentState
 from protocol.limits import LimitsAsked
 from protocol.messages import (
@@ -105,6 +105,7 @@ def approve(turn: Turn, request: Approve) -> DeploymentEvent:
     row = _waiting(turn, request.deployment)
     _four_eyes(row, request.user_id)
     deploy = Deploy.model_validate(load(row.request))
+    _still_vouched(turn, deploy)
     if permits.permitted(turn, deploy) != deploy:
         raise Forbidden(
             f"{row.user_id} may use fewer vehicles than when it was deployed: it has to be "
@@ -159,6 +160,19 @@ def _four_eyes(row: DeploymentRow, user: str) -> None:
             f"{user} has deployed it: somebody else has to look at it, whatever {user} may do",
             user=user,
         )
+
+
+def _still_vouched(turn: Turn, deploy: Deploy) -> None:
+    if turn.vouching is None:
+        return
+    try:
+        turn.vouching.check_still(deploy)
+    except BadSignature as problem:
+        raise Forbidden(
+            f"{problem}, so it may not be {deploy.user_id} who has deployed it: reject it, and "
+            f"{deploy.user_id} deploys it again once enrolled anew",
+            user=deploy.user_id,
+        ) from None
 
 
 def _shown(turn: Turn, row: DeploymentRow, *, whole: bool) -> Review:

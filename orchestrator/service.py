@@ -58,11 +58,12 @@ class Service:
         identity: Path | None = None,
         authority: Followed[Authority] | None = None,
         limits: Limits = Limits(),  # noqa: B008
+        revoked: Path | None = None,
     ) -> None:
         self._authority = authority or Followed(None, Authority.read, EVERYBODY)
         self._identity = identity
         self._keep, self._forget_at = keep, 0.0
-        self._vouching = Vouching.load(identity) if identity is not None else None
+        self._vouching = Vouching.load(identity, revoked) if identity is not None else None
         self._database = database
         self._link = Link(
             url,
@@ -99,6 +100,8 @@ class Service:
                 group.create_task(self._outbox.publish(self._link), name="outbox")
                 group.create_task(keep_renewed(self._identity), name="certificate")
                 group.create_task(self._authority.watch(), name="authority")
+                if self._vouching is not None:
+                    group.create_task(self._vouching.follow(), name="revoked")
                 group.create_task(self._take_in(), name="intake")
                 await self._serve()
         finally:

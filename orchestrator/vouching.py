@@ -2,44 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from orchestrator.store.queries import Brief
 from protocol import endorsement, identity, topics
 from protocol.errors import BadIdentity, BadSignature, NotSigned
+from protocol.followed import Followed
 from protocol.link import Incoming, authentic
 from protocol.messages import Deploy, TaskReport
 from protocol.module import Module
 from protocol.signing import CLOCKS_DIFFER_S, Signature, Signer, Trust, fingerprint
 from protocol.values import Tree
 
+#: The authority's list of what it took back, if it is kept beside an identity.
+REVOKED: Final = "crl.pem"
+
 
 @dataclass(frozen=True)
 class Vouching:
-    """What an orchestrator signs with, and whose signatures it takes."""
+    """What an orchestrator signs with, and whose signatures it takes.
+
+    ``revoked`` is the authority's list of what it took back, as far as this program is told.
+    """
 
     signer: Signer
     trust: Trust
+    revoked: Followed[Mapping[int, float]]
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """From its identity's folder. Raises BadIdentity if it is not an orchestrator's."""
+    def load(cls, folder: Path, revoked: Path | None = None) -> Self:
+        """From its identity's folder, and the file that lists what was taken back.
+
+        Raises BadIdentity if it is not an orchestrator's, or the list is not the authority's.
+        """
         signer = Signer(folder)
         if signer.who.role != "orchestrator":
             raise BadIdentity(f"{folder} is the identity of {signer.who}, and no orchestrator's")
-        return cls(signer, Trust.load(folder / "ca.pem"))
+        trust, beside = Trust.load(folder / "ca.pem"), folder / REVOKED
+        listed = revoked or (beside if beside.exists() else None)
+        made = cls(signer, trust, Followed(listed, trust.read_revoked, {}))
+        trust.take_back(made.revoked.now)
+        return made
+
+    async def follow(self) -> None:
+        """Keep to what is revoked from now on, until cancelled."""
+        await self.revoked.watch(lambda: self.trust.take_back(self.revoked.now))
 
     def check(self, deploy: Deploy, now: float) -> None:
         """Raises BadSignature if its analyst has not signed it, or not just now: a replay."""
         signature = deploy.check_signature(self.trust)
+        self.trust.check_not_revoked(signature)
         off = signature.at - now
         if abs(off) > CLOCKS_DIFFER_S:
             raise BadSignature(
                 f"the module was signed {abs(off):.0f} s {'before' if off < 0 else 'after'} it "
                 "came: set the clock and deploy again"
             )
+
+    def check_still(self, deploy: Deploy) -> None:
+        """Raises BadSignature if its analyst's certificate was revoked while it waited."""
+        if deploy.signature is not None:
+            self.trust.check_not_revoked(deploy.signature)
 
     def check_message(self, message: Incoming, now: float) -> None:
         """Raises BadSignature unless whoever may send to a message's topic has sent it."""

@@ -138,7 +138,8 @@ class Trust:
     def __init__(
         self, authority: x509.Certificate, revoked: Mapping[int, float] | None = None
     ) -> None:
-        self._authority, self._revoked = authority, dict(revoked or {})
+        self._authority: Final = authority
+        self._revoked: Mapping[int, float] = dict(revoked or {})
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
     @classmethod
@@ -151,20 +152,35 @@ class Trust:
 
         try:
             certificate = x509.load_pem_x509_certificate(authority.read_bytes())
-            key = certificate.public_key()
+            certificate.public_key()
         except strange(OSError) as problem:
             raise BadIdentity(f"{authority} holds no authority: {problem}") from None
-        if revoked is None:
-            return cls(certificate)
+        found = cls(certificate)
+        if revoked is not None:
+            found.take_back(found.read_revoked(revoked))
+        return found
+
+    def read_revoked(self, path: Path) -> Mapping[int, float]:
+        """The authority's list of what it took back: serial number to the time of it.
+
+        Raises BadIdentity if the file is none, or is not of this authority.
+        """
+        from cryptography import x509
+
+        key = self._authority.public_key()
         try:
-            listed = x509.load_pem_x509_crl(revoked.read_bytes())
+            listed = x509.load_pem_x509_crl(path.read_bytes())
             ours = listed.is_signature_valid(key)  # type: ignore[arg-type]
             taken = {one.serial_number: one.revocation_date_utc.timestamp() for one in listed}
         except strange(OSError) as problem:
-            raise BadIdentity(f"{revoked} is no list of what was taken back: {problem}") from None
+            raise BadIdentity(f"{path} is no list of what was taken back: {problem}") from None
         if not ours:
-            raise BadIdentity(f"{revoked} is not a list of the authority in {authority}")
-        return cls(certificate, taken)
+            raise BadIdentity(f"{path} is not a list of the authority that is believed here")
+        return taken
+
+    def take_back(self, revoked: Mapping[int, float]) -> None:
+        """From now on this is all that was taken back."""
+        self._revoked = revoked
 
     def verify(self, signature: Signature, purpose: str, statement: Mapping[str, Any]) -> Identity:
         """Whose signature it is. Raises BadSignature if it is nobody's, or not of this statement.
@@ -191,6 +207,15 @@ class Trust:
         known = self._look_at(signature.certificate)
         if not known.begins <= now <= known.ends:
             raise BadSignature(f"the certificate of {known.who} is not valid any more, or not yet")
+
+    def check_not_revoked(self, signature: Signature) -> None:
+        """Raises BadSignature if the certificate of a signature is taken back by now.
+
+        Whenever it was made: its time is its signer's word, and a stolen key can date it back.
+        """
+        known = self._look_at(signature.certificate)
+        if known.serial in self._revoked:
+            raise BadSignature(f"the certificate of {known.who} has been revoked")
 
     def _look_at(self, text: str) -> _Known:
         found = self._known.get(text)

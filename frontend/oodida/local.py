@@ -108,8 +108,9 @@ def local(
         parts = Parts(home)
         stack.callback(parts.stop)
         common = ["--broker", url, "--stop-on-eof"]
-        cloud = [*common, *proves("orchestrator", "orchestrator")]
-        cloud.append(f"--store=sqlite:///{home}/store.db")
+        revoked = [f"--revoked={issuer.revoked}"] if issuer is not None else []
+        cloud = [*common, *proves("orchestrator", "orchestrator"), *revoked,
+                 f"--store=sqlite:///{home}/store.db"]  # fmt: skip
         if authority is not None:
             cloud.append(f"--authority={Path(authority).resolve()}")
         parts.start("orchestrator", "orchestrator", cloud)

@@ -27,6 +27,11 @@ class Throwaway:
         """The authority's certificate."""
         return self._pki.folder / "ca.pem"
 
+    @property
+    def revoked(self) -> Path:
+        """The authority's list of what it took back."""
+        return self._pki.folder / "revoked" / "crl.pem"
+
     def enroll(self, role: IdentityRole, name: str) -> Path:
         """The folder that proves a name. Raises BadRequest if it is none."""
         return self._pki.enroll(identity.of(role, name), _now(), DAYS)[0]

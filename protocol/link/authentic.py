@@ -56,8 +56,9 @@ def signed(signer: Signer, message: Outgoing, at: float) -> Outgoing:
 def check(trust: Trust, message: Incoming, receiver: Identity, now: float) -> Identity:
     """Who has sent a message. ``now`` is in seconds since 1970.
 
-    Raises BadSignature if it is of nobody who may send to this topic, is not for its receiver, or
-    is too old; NotSigned if nobody vouches for it.
+    Raises BadSignature if it is of nobody who may send to this topic, is not for its receiver, is
+    too old, or is a request of whose certificate was revoked since; NotSigned if nobody vouches
+    for it.
     """
     if not _may(receiver, "receive", message.topic):
         raise BadSignature(f"a message to {message.topic:.200} is not for {receiver}")
@@ -70,7 +71,12 @@ def check(trust: Trust, message: Incoming, receiver: Identity, now: float) -> Id
     who = trust.verify(signature, _PURPOSE, _statement(message))
     if not _may(who, "send", message.topic):
         raise BadSignature(f"{who} may send nothing to {message.topic:.200}, and has signed it")
-    _check_age(message.topic, signature.at, now)
+    address = topics.parse(message.topic)
+    channel = address.channel if address is not None else ""
+    if channel == "requests":
+        # A report may have been on its way, and the broker says a last will because of it.
+        trust.check_not_revoked(signature)
+    _check_age(message.topic, channel, signature.at, now)
     return who
 
 
@@ -79,9 +85,8 @@ def _may(who: Identity, verb: Verb, topic: str) -> bool:
     return access.may(who.role, who.name, verb, topic)
 
 
-def _check_age(topic: str, at: float, now: float) -> None:
-    address = topics.parse(topic)
-    oldest_s = OLDEST_S.get(address.channel if address is not None else "", float("inf"))
+def _check_age(topic: str, channel: str, at: float, now: float) -> None:
+    oldest_s = OLDEST_S.get(channel, float("inf"))
     if at > now + CLOCKS_DIFFER_S:
         ahead = f"it was signed {at - now:.0f} s in the future"
         raise BadSignature(f"a message to {topic:.200}: {ahead}; is a clock wrong?")

@@ -17,10 +17,11 @@ def make_folder(path: Path) -> None:
         one.mkdir(mode=0o700, exist_ok=True)
 
 
-def write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Write a file that nobody else may read. Whoever reads it meanwhile has the old one, whole.
 
-    It belongs to whoever the folder belongs to: root writes for a user of its own.
+    It belongs to whoever the folder belongs to: root writes for a user of its own. ``mode`` is for
+    what is no secret.
     """
     new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
@@ -30,6 +31,7 @@ def write(path: Path, content: bytes) -> None:
             owner = path.parent.stat()
             if (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()) and os.geteuid() == 0:
                 os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+            os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         _move(new, path)
     except BaseException:

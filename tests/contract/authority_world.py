@@ -12,8 +12,9 @@ from orchestrator.authority import EVERYBODY, Authority
 from orchestrator.bundle import written
 from orchestrator.outbox import Due
 from orchestrator.store import Database
+from orchestrator.vouching import Vouching
 from protocol import messages, topics
-from protocol.link import Incoming, Outgoing
+from protocol.link import Incoming, Outgoing, authentic
 from protocol.messages import (
     EVENT,
     ORDER,
@@ -27,6 +28,7 @@ from protocol.messages import (
     VerifyReport,
     new_id,
 )
+from protocol.signing import Signer
 
 SOURCE = "def custom_code(window):\n    return {}\n"
 CARS = {"car-1": {"region": "eu"}, "car-2": {"region": "us"}, "car-3": {"region": "eu"}}
@@ -43,6 +45,9 @@ class World:
         self.database = database
         self.authority = EVERYBODY if authority is None else Authority.parse(authority)
         self.stored: list[Outgoing] = []
+        #: Where there are certificates: what the cloud believes, and with what each signs.
+        self.vouching: Vouching | None = None
+        self.signers: dict[str, Signer] = {}
         for name, attributes in CARS.items():
             here = Presence(
                 online=True, session=1, attributes=dict(attributes), signals={"S": "", "GPS": ""}
@@ -54,12 +59,20 @@ class World:
         """Bring a message; what is sent because of it, and not stored."""
         payload, content_type = messages.encode(message)
         reply, mark = more.get("reply"), more.get("mark")
-        return self.turn(Incoming(topic, payload, content_type, reply, mark, lambda: None))
+        signature, signer = None, self.signers.get(topic.split("/")[3])
+        if signer is not None:
+            whole = Outgoing(topic, payload, content_type, response_topic=reply, correlation=mark)
+            signature = authentic.signed(signer, whole, more.get("at", self.now)).signature
+        return self.turn(
+            Incoming(topic, payload, content_type, reply, mark, lambda: None, signature)
+        )
 
     def turn(self, *batch: Incoming) -> list[Outgoing]:
         """One turn of the loop."""
         due = Due("test", (), None, look=False)
-        done = decision.decide(self.database, batch, due, authority=self.authority)
+        done = decision.decide(
+            self.database, batch, due, authority=self.authority, vouching=self.vouching
+        )
         self.stored = [out for _, item in done.stored for out in written(item)]
         return list(done.fleeting)
 

@@ -81,6 +81,12 @@ def trusted(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield Trusted(fleet, folder)
 
 
+def test_the_cloud_hears_within_seconds_who_was_revoked(trusted: Trusted) -> None:
+    trusted.enroll("analyst:mallory")
+    trusted.pki.revoke(identity.parse("analyst:mallory"), dt.datetime.now(dt.UTC))
+    assert until(lambda: "crl.pem has changed" in trusted.log("orchestrator"), 10)
+
+
 def say(trusted: Trusted, topic: str, message: BaseModel) -> None:
     """As a hostile broker would: it can speak in the cloud's place.
 

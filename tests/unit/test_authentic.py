@@ -78,6 +78,12 @@ def over_the_wire(message: Outgoing, **changes: Any) -> Incoming:
     return incoming._replace(**changes)
 
 
+def signed_by(who: Signer, topic: str, at: float) -> Incoming:
+    """A message that was signed at a time, as it comes."""
+    sent = authentic.signed(who, Outgoing(topic, b"{}"), at)
+    return Incoming(topic, b"{}", sent.content_type, None, None, lambda: None, sent.signature)
+
+
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_what_is_sent_comes_as_its_senders(signer: Make, trust: Trust, channel: str) -> None:
     who, topic, to = CHANNELS[channel]
@@ -193,6 +199,26 @@ def test_what_was_kept_back_for_too_long_is_refused(pki: Pki, trust: Trust, chan
         taken(at + oldest)
         with pytest.raises(BadSignature, match="kept back"):
             taken(at + oldest + 1)
+
+
+def test_of_who_is_revoked_no_request_is_taken_and_what_was_sent_before_is(
+    pki: Pki, signer: Make
+) -> None:
+    told = Trust.load(pki.folder / "ca.pem")
+    gone, car = signer("analyst:gone"), signer("vehicle:gone")
+    asked = signed_by(gone, topics.requests("gone"), AT)
+    said = signed_by(car, topics.reports("vehicles", "gone"), AT)
+    will = signed_by(car, topics.presence("vehicles", "gone"), AT)
+    check(told, asked, AT)
+    for who in (gone.who, car.who):
+        pki.revoke(who, NOW + dt.timedelta(seconds=5))
+    told.take_back(told.read_revoked(pki.folder / "revoked" / "crl.pem"))
+    with pytest.raises(BadSignature, match="has been revoked"):
+        check(told, asked, AT + 6)
+    check(told, said, AT + 6)
+    check(told, will, AT + 6)
+    with pytest.raises(BadSignature, match="had been revoked"):
+        check(told, signed_by(car, topics.reports("vehicles", "gone"), AT + 5), AT + 6)
 
 
 def test_orders_are_remembered_for_longer_than_they_are_taken() -> None:

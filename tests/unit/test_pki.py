@@ -56,7 +56,10 @@ def openssl(*words: str | Path) -> str:
 
 def test_nobody_else_can_read_a_key(pki: Pki) -> None:
     folder, _ = pki.enroll(CAR, NOW)
-    everything = [pki.folder, *pki.folder.rglob("*")]
+    shared = pki.folder / "revoked"  # no secret, and in a folder that nobody else may enter
+    assert [p.name for p in shared.iterdir()] == ["crl.pem"]
+    assert (shared / "crl.pem").stat().st_mode & 0o777 == 0o644
+    everything = [pki.folder, *(p for p in pki.folder.rglob("*") if shared not in (p, p.parent))]
     for path in everything:
         assert path.stat().st_mode & 0o077 == 0, path
     assert {p.name for p in folder.iterdir()} == {"ca.pem", "cert.pem", "key.pem"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import datetime as dt
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +27,7 @@ from protocol.module import Module, Side, digest_of
 from protocol.outcome import Kind, Outcome
 from protocol.result_receipt import CodeRun, of_inputs, signed
 from protocol.signing import CLOCKS_DIFFER_S, Signature, Signer, Trust, canonical, fingerprint
+from tests.conftest import until
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 AT = NOW.timestamp()
@@ -218,6 +221,40 @@ def test_the_certificate_has_to_have_been_valid_then(world: World) -> None:
     told.verify(eve.sign("p", {}, AT), "p", {})
     with pytest.raises(BadSignature, match="revoked"):
         told.verify(eve.sign("p", {}, inside), "p", {})
+
+
+def test_the_cloud_keeps_to_the_list_that_there_is_now(world: World, tmp_path: Path) -> None:
+    folder, _ = world.pki.enroll(identity.of("analyst", "liv"), NOW)
+    beside = tmp_path / "identity"
+    shutil.copytree(world.pki.folder / "identities" / "orchestrator" / "o-1", beside)
+    assert Vouching.load(beside).revoked.now == {}  # nobody has told it of a list
+    shutil.copy(world.pki.folder / "revoked" / "crl.pem", beside)
+    cloud = Vouching.load(beside)
+    signed = deploy(user_id="liv").signed(Signer(folder), AT)
+    cloud.check(signed, AT)
+    other = Pki.init(tmp_path / "other", ["localhost"], NOW)
+    with pytest.raises(BadIdentity, match="not a list of the authority"):
+        Vouching.load(beside, other.folder / "revoked" / "crl.pem")
+
+    async def replaced() -> None:
+        async with asyncio.TaskGroup() as group:
+            following = group.create_task(cloud.follow())
+            shutil.copy(world.pki.folder / "revoked" / "crl.pem", beside)
+            assert await asyncio.to_thread(until, refused)
+            following.cancel()
+
+    def refused() -> bool:
+        try:
+            cloud.check(signed, AT)
+        except BadSignature as problem:
+            return "has been revoked" in str(problem)
+        return False
+
+    world.pki.revoke(identity.of("analyst", "liv"), NOW + dt.timedelta(minutes=1))
+    asyncio.run(replaced())
+    shutil.copy(other.folder / "revoked" / "crl.pem", beside)
+    for _ in range(3):
+        assert not cloud.revoked.look(), "a list of another authority frees somebody"
 
 
 def test_a_renewed_certificate_is_used_from_then_on(world: World) -> None:

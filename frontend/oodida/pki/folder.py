@@ -4,6 +4,7 @@ ca.pem, ca.key          the authority; whoever has the key can be anybody
 ledger.jsonl            what was issued and revoked
 tokens.jsonl            which tokens were made, used and taken back: their hashes
 broker/                 what the broker is given: ca.pem, cert.pem, key.pem, crl.pem
+revoked/                what orchestrators are given: crl.pem; no secret, unlike the broker's key
 identities/ROLE/NAME/   what a program is given: ca.pem, cert.pem, key.pem
 """
 
@@ -191,6 +192,10 @@ class Pki:
         revoked = {one.serial: one.revoked for one in known if one.revoked is not None}
         listed = self._authority.revocation_list(revoked, len(revoked), now)
         private.write(self.folder / "broker" / "crl.pem", listed)
+        shared = self.folder / "revoked"
+        shared.mkdir(exist_ok=True)
+        shared.chmod(0o755)
+        private.write(shared / "crl.pem", listed, 0o644)
 
     def _hand_over(self, target: Path, made: Credentials) -> None:
         private.write(target / "ca.pem", self._authority.certificate)
