@@ -51,12 +51,29 @@ def still_permitted(turn: Turn, user: str, asked: Assignment) -> None:
         )
 
 
+def require_approver(turn: Turn, approver: str, deploy: Deploy) -> None:
+    """Raises Forbidden for who may not approve: what he could not ask for, he lets nobody have."""
+    grant = turn.authority.require(approver, Action.APPROVE)
+    if _within(turn, approver, grant, deploy) != deploy:
+        raise Forbidden(
+            f"{approver} may use vehicles with {grant.only}, and it goes to others as well: "
+            f"somebody else has to approve it; {WHO}",
+            user=approver,
+        )
+
+
 def _deploy(turn: Turn, grant: Grant, deploy: Deploy) -> Deploy:
-    user, asked = deploy.user_id, deploy.environment
+    found = _within(turn, deploy.user_id, grant, deploy)
+    if deployment_queries.deployment(turn.session, deploy.id) is None:  # else it is asked twice
+        quota.require(turn, deploy.user_id, 1)
+    return found
+
+
+def _within(turn: Turn, user: str, grant: Grant, deploy: Deploy) -> Deploy:
+    """A deployment narrowed to what a user is granted."""
+    asked = deploy.environment
     _environment(user, grant, OWN if isinstance(asked, EnvironmentSpec) else asked)
     _profile(user, grant, deploy.limits.profile)
-    if deployment_queries.deployment(turn.session, deploy.id) is None:  # else it is asked twice
-        quota.require(turn, user, 1)
     if deploy.side is Side.OFFBOARD or not grant.vehicles:
         return deploy
     select = _narrowed(user, grant, deploy.vehicles or Select.all(), seen.fleet(turn.session))

@@ -105,6 +105,7 @@ def approve(turn: Turn, request: Approve) -> DeploymentEvent:
     row = _waiting(turn, request.deployment)
     _four_eyes(row, request.user_id)
     deploy = Deploy.model_validate(load(row.request))
+    permits.require_approver(turn, request.user_id, deploy)
     _still_vouched(turn, deploy)
     if permits.permitted(turn, deploy) != deploy:
         raise Forbidden(

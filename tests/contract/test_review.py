@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from orchestrator.authority import Authority
@@ -98,6 +100,33 @@ def test_nobody_approves_or_rejects_what_he_has_deployed_whatever_his_role(
     assert state(world, who, held.id) is HELD
     world.ask(approve("root" if who == "bob" else "bob", review))
     assert state(world, who, held.id) is SHIPPED
+
+
+@pytest.mark.parametrize(
+    ("limit", "beyond", "said"),
+    [
+        ("vehicles = {region = 'us'}", {}, "vehicles with region=us, and it goes to others"),
+        ("vehicles = {region = 'us'}", {"vehicles": {"attributes": {"region": "eu"}}}, "region=eu"),
+        ("profiles = ['default']", {"limits": {"profile": "large"}}, "the profile large"),
+        ("environments = ['minimal']", {"environment": "science"}, "the environment science"),
+    ],
+)
+def test_nobody_approves_what_is_beyond_his_own_limits(
+    world: World, limit: str, beyond: dict[str, Any], said: str
+) -> None:
+    world.authority = Authority.parse(
+        REVIEWED.replace('bob = {role = "operator"}', f"bob = {{role = 'operator', {limit}}}")
+        .replace("min_score = 3", "min_score = 1")
+    )  # fmt: skip
+    within = world.shipped("ada", name="within", vehicles={"attributes": {"region": "us"}})
+    held = world.shipped("ada", **beyond)
+    reviews = {review.deployment: review for review in waiting(world)}
+    code, why = world.refused(approve("bob", reviews[held.id]))
+    assert (code, said in why) == ("forbidden", True), why
+    assert state(world, "ada", held.id) is HELD
+    for who, which in (("bob", within), ("root", held)):
+        assert world.ask(approve(who, reviews[which.id])).error is None
+        assert state(world, "ada", which.id) is SHIPPED
 
 
 def test_an_analyst_reviews_nothing(world: World) -> None:
