@@ -31,6 +31,33 @@ def test_several_that_open_an_empty_store_at_once_migrate_it_once(postgres_datab
         assert list(together.map(once, [postgres_database] * 4)) == [True] * 4
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "db.example/x", "10.0.0.7:5432/x", "[2001:db8::7]/x", "db.example/x?sslmode=prefer",
+        "/x?host=db.example", "127.0.0.1/x?hostaddr=10.0.0.7", "localhost,db.example/x",
+        "/x?host=localhost:5432&host=db.example:5432",
+    ],
+)  # fmt: skip
+def test_a_store_on_another_machine_is_not_spoken_with_in_the_clear(rest: str) -> None:
+    with pytest.raises(SetupError, match=r"another machine.*sslmode=verify-full") as told:
+        open_store(f"postgresql+psycopg://u:secret@{rest}")
+    assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "127.0.0.1:1/x", "[::1]:1/x", "localhost:1/x", "nowhere:1/x", "/x?host=/nowhere.d",
+        "/x?host=localhost:1",
+        "store.invalid:1/x?sslmode=verify-full", "store.invalid/x?sslmode=require",
+    ],
+)  # fmt: skip
+def test_a_store_that_is_here_or_has_tls_is_tried(rest: str) -> None:
+    with pytest.raises(SetupError, match="cannot be opened"):
+        open_store(f"postgresql+psycopg://u@{rest}")
+
+
 def test_several_that_open_an_empty_file_at_once_migrate_it_once(tmp_path: Path) -> None:
     for number in range(12):  # it takes a few rounds for two to meet in the first statement
         with ThreadPoolExecutor(4) as together:
