@@ -101,10 +101,16 @@ certify() {
         certify_one orchestrator "$name-$number" "$identities/orchestrator-$number" "$@"
         certify_one worker "$name-$number" "$identities/worker-$number" "$@"
     done
-    if [ ! -f "$identities/analyst/cert.pem" ] || [ "${1:-}" = renew ]; then
-        oodida enroll analyst "$(analyst)" --pki "$OODIDA_RUN/pki" \
-            --to "$identities/analyst" >/dev/null
+    local asks=$identities/analyst
+    if [ ! -f "$asks/cert.pem" ]; then
+        oodida enroll analyst "$(analyst)" --pki "$OODIDA_RUN/pki" --to "$asks" >/dev/null
+    elif [ "${1:-}" = renew ]; then # it stays whose it is, whoever renews it
+        oodida enroll analyst "$(whose "$asks/cert.pem")" --pki "$OODIDA_RUN/pki" --to "$asks" >/dev/null
     fi
+}
+
+whose() { # CERTIFICATE
+    openssl x509 -noout -subject -nameopt multiline -in "$1" | sed -n 's/^ *commonName *= //p'
 }
 
 # Who may do what. It is written once, and whoever runs the cloud goes on with it.

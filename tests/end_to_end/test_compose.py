@@ -18,6 +18,7 @@ import pytest
 import oodida
 from oodida.pki.folder import Pki
 from protocol import identity
+from protocol.link import credentials
 from tests.conftest import ROOT, missing, until
 from tests.leaks import files, keys, leaked, places
 
@@ -136,7 +137,8 @@ def test_a_cloud_and_a_vehicle_that_lose_an_orchestrator_and_a_worker(
         first.proof().verify(Path(ada) / "ca.pem")
         # Whoever made it up administers it.
         assert "submit" in {act.action for act in fleet.audit()}
-        assert "has a new certificate" in deploy("renew", "cloud")
+        assert "has a new certificate" in deploy("renew", "cloud", OODIDA_USER="bob")
+        assert str(credentials.who(Path(ada))) == "analyst:ada"
 
         # A slip in a file is told before anything is touched.
         roles, policy = Path(ada).parents[1] / "authority/roles.toml", tmp_path / "policy.toml"
