@@ -29,6 +29,8 @@ PROJECT = f"test-{os.getpid()}"
 TEN_SAMPLES = oodida.Onboard("mean", signals="VEHICLE_SPEED", samples=10)
 DOUBLED = "def custom_code(results):\n    return [2 * result for result in results]\n"
 
+LIST = "import os; print(os.listdir('/revoked'))"
+
 Deploy = Callable[..., str]
 
 
@@ -149,6 +151,14 @@ def test_a_cloud_and_a_vehicle_that_lose_an_orchestrator_and_a_worker(
         assert f"bad_authority_file: {roles}: users.ada.role" in told
         assert "bad_policy" in deploy("up", "vehicle", fails=True, OODIDA_POLICY=str(policy))
         roles.write_text(good)
+
+        # Who is revoked, each orchestrator knows; it sees the list, and not the broker's key.
+        gone, pki = identity.of("analyst", "gone"), Pki(roles.parents[1] / "pki")
+        pki.enroll(gone, datetime.now(UTC))
+        pki.revoke(gone, datetime.now(UTC))
+        clouds = [client.containers.get(f"{PROJECT}-cloud-orchestrator-{n}-1") for n in (1, 2)]
+        assert until(lambda: all(b"crl.pem has changed" in one.logs() for one in clouds))
+        assert clouds[0].exec_run(["/usr/bin/python3", "-c", LIST]).output == b"['crl.pem']\n"
 
         for part in ("orchestrator-1", "worker-1"):
             client.containers.get(f"{PROJECT}-cloud-{part}-1").kill()
