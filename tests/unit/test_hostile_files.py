@@ -91,13 +91,15 @@ def test_a_policy_with_a_number_without_end_is_refused() -> None:
 
 
 @pytest.mark.parametrize("content", [b"\xff\n", b'{"a": "\xc3"}', DEEP, DIGITS, b'{"\\ud800": 1}'])
-def test_what_is_no_entry_of_an_audit_log_is_a_finding_in_a_file_and_a_pipe(
+def test_what_is_no_audit_log_is_an_error_from_a_file_and_a_pipe(
     tmp_path: Path, content: bytes
 ) -> None:
     (tmp_path / "log").write_bytes(content)
     for file, piped in ((str(tmp_path / "log"), b""), ("-", content)):
         said = CliRunner().invoke(app, ["audit", "verify", file], input=piped)
-        assert (said.exit_code, "line 1 is no entry" in said.output) == (1, True), said.output
+        assert (said.exit_code, "none of its 1 lines is an entry" in said.output) == (1, True), (
+            said.output
+        )
 
 
 def _of_version(pem: bytes, before: bytes, version: int) -> bytes:

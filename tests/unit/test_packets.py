@@ -25,6 +25,7 @@ MESSAGES = st.builds(
     expiry_s=st.none() | st.integers(0, 2**32 - 1),
     response_topic=st.none() | TEXTS,
     correlation=st.none() | st.binary(max_size=300),
+    signature=st.none() | TEXTS,
 )
 MIDS = st.integers(1, 0xFFFF)
 
@@ -46,6 +47,7 @@ def test_what_is_written_is_read(mid: int, message: Outgoing) -> None:
         message.content_type,
         message.response_topic,
         message.correlation,
+        message.signature,
     )
 
 
@@ -61,6 +63,8 @@ def test_properties_are_those_that_paho_reads(message: Outgoing) -> None:
     assert getattr(found, "ContentType", JSON) == message.content_type
     assert getattr(found, "ResponseTopic", None) == message.response_topic
     assert getattr(found, "CorrelationData", None) == message.correlation
+    signed = [] if message.signature is None else [(packets.SIGNATURE, message.signature)]
+    assert getattr(found, "UserProperty", []) == signed
 
 
 @given(MESSAGES)
