@@ -3,7 +3,8 @@
     .venv/bin/python bench/flood.py [--requests 100]
 
 One orchestrator on SQLite. An analyst asks, one request after the other, for his assignments:
-in quiet, while another analyst floods with requests, and while a vehicle floods with reports.
+in quiet, while another analyst floods with requests, while a vehicle floods with reports, and with
+reports of 2 MB that are much to read.
 Cores that are busy make anybody wait: so in the same run it is asked, too, while as fast as it goes
 messages are sent to a topic that nobody reads (`elsewhere`), and that is what is compared with. Who
 floods is a process of its own. What is told are the answers' times, how many messages the flood
@@ -35,8 +36,9 @@ FLOODS = {
     "elsewhere": ("elsewhere",),
     "analyst": ("analyst",),
     "vehicle": ("vehicle",),
+    "large": ("large",),
 }
-TOGETHER = 1000
+TOGETHER = {"large": 4}
 
 
 def one(who: str) -> Outgoing:
@@ -49,6 +51,8 @@ def one(who: str) -> Outgoing:
             topics.requests("eve"), *written, response_topic=topics.replies("eve", "c-1"),
             correlation=b"1",
         )  # fmt: skip
+    if who == "large":  # as many items as are read at all
+        return Outgoing(topics.reports("vehicles", "evil-car"), b"[" + b"[[]]," * 240_000 + b"1]")
     report: Any = {"task": "no-task", "attempt": 1, "state": "running"}
     written = messages.encode(StateReport.model_validate(report))
     return Outgoing(topics.reports("vehicles", "evil-car"), *written)
@@ -57,12 +61,12 @@ def one(who: str) -> Outgoing:
 async def flood(url: str, who: str) -> None:
     """Send as fast as the broker takes it until standard input ends; say how many it took."""
     ended = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
-    sent = 0
+    sent, together = 0, TOGETHER.get(who, 1000)
     async with Link(url, f"flood-{who}", publish_window=WIDE) as link:
         while not ended.done():
-            problems = await link.publish_many([one(who)] * TOGETHER)
+            problems = await link.publish_many([one(who)] * together)
             sent += sum(problem is None for problem in problems)
-            if sent == TOGETHER:
+            if sent == together:
                 print("under way", flush=True)
     print(sent, flush=True)
 
@@ -124,7 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--requests", type=int, default=100)
     parser.add_argument(
-        "--flood", choices=["elsewhere", "analyst", "vehicle"], help=argparse.SUPPRESS
+        "--flood", choices=["elsewhere", "analyst", "vehicle", "large"], help=argparse.SUPPRESS
     )
     parser.add_argument("--url", help=argparse.SUPPRESS)
     options = parser.parse_args()

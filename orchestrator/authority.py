@@ -107,11 +107,11 @@ class Authority(Frozen):
     def read(cls, path: Path) -> Self:
         """From a file. Raises BadAuthorityFile that names it."""
         try:
-            with path.open("rb") as file:
-                text = file.read(_MAX_FILE + 1)
+            size = path.stat().st_size
+            text = path.read_bytes() if size <= _MAX_FILE else b""
         except OSError as problem:
             raise BadAuthorityFile(f"{path} cannot be read: {problem.strerror}") from None
-        if len(text) > _MAX_FILE:
+        if size > _MAX_FILE:
             raise BadAuthorityFile(f"{path} has more than {_MAX_FILE} bytes")
         try:
             return cls.parse(text.decode())
