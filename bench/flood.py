@@ -4,7 +4,7 @@
 
 One orchestrator on SQLite. An analyst asks, one request after the other, for his assignments:
 in quiet, while another analyst floods with requests, while a vehicle floods with reports, and with
-reports of 2 MB that are much to read.
+reports of 1.2 MB that are much to read.
 Cores that are busy make anybody wait: so in the same run it is asked, too, while as fast as it goes
 messages are sent to a topic that nobody reads (`elsewhere`), and that is what is compared with. Who
 floods is a process of its own. What is told are the answers' times, how many messages the flood
