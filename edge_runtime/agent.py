@@ -91,7 +91,7 @@ class Agent:
         policy = settings.policy
         gate = Gate(lambda: policy.now, units, account, self._clock.wall)
         to = OFFBOARD if settings.role == "workers" else endorsement.vehicle(settings.name)
-        vouched = self._vouched = Vouched.load(settings.identity, to)
+        vouched = Vouched.load(settings.identity, to)
         self._installer = Installer(
             self._modules, sandbox, admission, self._reporter, environments, self._work.start,
             vouched, gate,
@@ -116,10 +116,9 @@ class Agent:
             self._work, self._tell, gate=gate,
         )  # fmt: skip
         self._session = SessionCounter(self._journal)
-        self._me = identity.of(settings.role[:-1], settings.name)
         self._link = Link(
             settings.url,
-            self._me.client_id(),
+            identity.of(settings.role[:-1], settings.name).client_id(),
             identity=settings.identity,
             subscriptions=self._subscriptions(),
             session_expiry_s=settings.kept_s,
@@ -300,7 +299,7 @@ class Agent:
         """One message; it is acknowledged when what has to be kept of it is in the journal."""
         address = topics.parse(message.topic)
         try:
-            self._vouched.check_message(message, self._me)
+            self._link.check(message)
             match address.channel if address is not None else "":
                 case "orders":
                     if self._orders.take(message):

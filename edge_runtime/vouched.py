@@ -13,8 +13,6 @@ from edge_runtime import metrics
 from protocol import endorsement
 from protocol.endorsement import OFFBOARD, TRIAL
 from protocol.errors import BadSignature
-from protocol.identity import Identity
-from protocol.link import Incoming, authentic
 from protocol.module import Module
 from protocol.signing import Trust
 
@@ -35,14 +33,6 @@ class Vouched:
     def load(cls, identity: Path | None, to: str) -> Self:
         """With the authority of an identity's folder, None for none. Raises BadIdentity."""
         return cls(None if identity is None else Trust.load(identity / "ca.pem"), to)
-
-    def check_message(self, message: Incoming, me: Identity, now: float | None = None) -> None:
-        """Raises BadSignature unless the cloud has sent a message, and to me.
-
-        ``now`` is in seconds since 1970, by default the machine's.
-        """
-        if self._trust is not None:
-            authentic.check(self._trust, message, me, time.time() if now is None else now)
 
     def check(self, module: Module) -> None:
         """Raises BadSignature if a module may not be run."""

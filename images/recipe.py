@@ -118,6 +118,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
                         "mosquitto.conf",
                         "pace.c",
                         "paces",
+                        "plugin.h",
                         "rules",
                         "secure.conf",
                     )

@@ -128,6 +128,7 @@ def opened(path: Path, bounds: Bounds = BOUNDS) -> Iterator[Wheel]:
     try:
         _check_list(path)
         archive = zipfile.ZipFile(path)
+    # The last is what the library says of a compression that it does not know.
     except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError) as problem:
         message = (
             f"{path.name} is no wheel that can be read: {problem}. Build or download it again."

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from pathlib import Path
@@ -24,9 +23,9 @@ from protocol.errors import (
     from_code,
 )
 from protocol.identity import Identity
-from protocol.link import Incoming, Link, Outgoing, authentic
+from protocol.link import Incoming, Link, Outgoing
 from protocol.messages import EVENT, REPLY, Event, Reply, Request, new_id
-from protocol.signing import Signer, Trust
+from protocol.signing import Signer
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -55,7 +54,6 @@ class Connection:
         self.user, self.client, self.identity = user, f"c-{new_id()}", identity
         #: Signs what this user deploys; None where there are no certificates.
         self.signer = Signer(identity) if identity is not None else None
-        self._trust = Trust.load(identity / "ca.pem") if identity is not None else None
         self._replies: dict[bytes, asyncio.Future[Reply]] = {}
         self._listeners: dict[str, Callable[[Event], None]] = {}
         self._reconnected: list[Callable[[], Coroutine[Any, Any, None]]] = []
@@ -197,8 +195,7 @@ class Connection:
         address = topics.parse(message.topic)
         if address is None:
             raise BadRequest("an unknown topic")
-        if self._trust is not None:
-            authentic.check(self._trust, message, Identity("analyst", self.user), time.time())
+        self._link.check(message)
         self._silence.heard()
         if address.channel == "replies":
             waiting = self._replies.get(message.correlation or b"")

@@ -24,6 +24,8 @@
 #include <mosquitto_broker.h>
 #include <mosquitto_plugin.h>
 
+#include "plugin.h"
+
 #define NAME_MAX_LENGTH 64
 #define ROLE_MAX_LENGTH 16
 /* ROLE:NAME and its end. */
@@ -101,32 +103,6 @@ static bool read_rules(const char *path)
         mosquitto_log_printf(MOSQ_LOG_ERR, "identity: the rules in %s cannot be read", path);
     }
     return good;
-}
-
-/* Level by level: "+" is any one level, "{name}" the name. "#" stands for levels that no rule has. */
-static bool covers(const char *rule, const char *topic, const char *name)
-{
-    for (;;) {
-        size_t have = strcspn(rule, "/"), want = strcspn(topic, "/");
-        if (want == 1 && topic[0] == '#') {
-            return false;
-        }
-        if (have == 6 && strncmp(rule, "{name}", 6) == 0) {
-            if (want != strlen(name) || strncmp(topic, name, want) != 0) {
-                return false;
-            }
-        } else if (!(have == 1 && rule[0] == '+')
-                   && (have != want || strncmp(rule, topic, have) != 0)) {
-            return false;
-        }
-        rule += have;
-        topic += want;
-        if (*rule == '\0' || *topic == '\0') {
-            return *rule == *topic;
-        }
-        rule++;
-        topic++;
-    }
 }
 
 static bool allowed(const char *user, enum verb verb, const char *topic)
@@ -417,16 +393,6 @@ static int on_connect(int event, void *data, void *unused)
 }
 
 /* --- the plugin ------------------------------------------------------------------------------ */
-
-int mosquitto_plugin_version(int count, const int *versions)
-{
-    for (int i = 0; i < count; i++) {
-        if (versions[i] == 5) {
-            return 5;
-        }
-    }
-    return -1;
-}
 
 static bool read_authority(const char *path)
 {

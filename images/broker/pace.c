@@ -23,6 +23,8 @@
 #include <mosquitto_broker.h>
 #include <mosquitto_plugin.h>
 
+#include "plugin.h"
+
 #define PACES_MAX 64
 #define LINE_SIZE 512
 /* Senders that are remembered, in sets of a few: the one that was quiet for longest makes room. */
@@ -78,29 +80,10 @@ static bool read_paces(const char *path)
     return good;
 }
 
-/* Level by level: "+" is any one level. */
-static bool covers(const char *pattern, const char *topic)
-{
-    for (;;) {
-        size_t have = strcspn(pattern, "/"), want = strcspn(topic, "/");
-        if (!(have == 1 && pattern[0] == '+')
-            && (have != want || strncmp(pattern, topic, have) != 0)) {
-            return false;
-        }
-        pattern += have;
-        topic += want;
-        if (*pattern == '\0' || *topic == '\0') {
-            return *pattern == *topic;
-        }
-        pattern++;
-        topic++;
-    }
-}
-
 static const struct pace *pace_of(const char *topic)
 {
     for (size_t i = 0; i < pace_count; i++) {
-        if (covers(paces[i].topic, topic)) {
+        if (covers(paces[i].topic, topic, "")) {
             return &paces[i];
         }
     }
@@ -170,16 +153,6 @@ static int on_message(int event, void *data, void *unused)
     sent->topic[0] = NOWHERE;
     sent->retain = false;
     return MOSQ_ERR_SUCCESS;
-}
-
-int mosquitto_plugin_version(int count, const int *versions)
-{
-    for (int i = 0; i < count; i++) {
-        if (versions[i] == 5) {
-            return 5;
-        }
-    }
-    return -1;
 }
 
 int mosquitto_plugin_init(

@@ -16,7 +16,7 @@ from protocol.link import authentic, credentials
 from protocol.link.address import parse_url
 from protocol.link.connection import Connection, Windows
 from protocol.link.message import Incoming, Outgoing, Will
-from protocol.signing import Signer
+from protocol.signing import Signer, Trust
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Link:
     ``identity`` is the folder that proves who we are to a broker that speaks TLS (``mqtts://``); it
     is read before each connection, and a connection is made anew when a later certificate is in it.
     Raises BadIdentity if there has to be one, or may not be. What we send is signed by it;
-    whoever receives looks at that (`protocol.link.authentic.check`).
+    whoever handles a message that came looks at its sender's, by `check`.
 
     ``on_up`` runs after each connection, subscriptions made; ``will`` is asked before each.
     ``session_expiry_s`` 0 gives a session that ends with the connection, as members of a shared
@@ -90,6 +90,7 @@ class Link:
         self._identity = credentials.needed(url, identity)
         self._refused: IdentityError | None = None
         self._signer: Signer | None = None
+        self._trust: Trust | None = None
 
     async def __aenter__(self) -> Self:
         self._keeper = asyncio.create_task(self._keep(), name=f"link-{self.client_id}")
@@ -176,6 +177,14 @@ class Link:
             return [NotConnected() for _ in messages]
         return await self._connection.publish([self._signed(message) for message in messages])
 
+    def check(self, message: Incoming) -> None:
+        """Raises BadSignature unless who may send a message that came has sent it, and to us.
+
+        Without certificates nobody could say so, and nothing is looked at.
+        """
+        if self._signer is not None and self._trust is not None:
+            authentic.check(self._trust, message, self._signer.who, time.time())
+
     def _signed(self, message: Outgoing) -> Outgoing:
         if self._signer is None:
             return message
@@ -245,6 +254,7 @@ class Link:
             )
             try:
                 if self._identity is not None and self._signer is None:
+                    self._trust = Trust.load(self._identity / "ca.pem")
                     self._signer = Signer(self._identity)
                 await connection.open(self._session_expiry_s, self._last_will())
                 await connection.subscribe(self._subscriptions)
