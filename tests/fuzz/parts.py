@@ -155,6 +155,9 @@ class _OneVehicle:
     async def ask_again(self, topic: str) -> None:
         """Nothing is kept here."""
 
+    def check(self, message: Incoming) -> None:
+        """Nobody here has a certificate."""
+
     async def publish(self, message: Outgoing) -> None:
         """Take a message."""
         await self.publish_many([message])

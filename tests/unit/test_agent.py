@@ -67,6 +67,9 @@ class NoLink:
     async def wait_up(self) -> None:
         pass
 
+    def check(self, message: object) -> None:
+        del message
+
     async def publish(self, message: object) -> None:
         del message
 
