@@ -152,6 +152,7 @@ class Runner:
         started, began = time.monotonic(), self._clock.now().wall
         names = [order.signals] if isinstance(order.signals, str) else list(order.signals)
         try:
+            self._vouched.check_order(order)
             self._gate.begin(order)
             samples = self._source.at_once(
                 names, first=order.first, count=order.samples, rate_hz=order.rate_hz
@@ -189,6 +190,7 @@ class Runner:
 
     async def _run(self, task: _Task) -> Done:
         order, left = task.order, None
+        self._vouched.check_order(order)
         if isinstance(order, OffboardOrder):
             argument = order.results
             builtin = self._offboard(order)

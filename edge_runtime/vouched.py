@@ -1,4 +1,4 @@
-"""Which modules may be stored and run here: those that their analyst and the cloud vouch for."""
+"""What may be stored and run here: what its analyst, and of a module the cloud, vouches for."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Self
 
 from edge_runtime import metrics
-from protocol import endorsement
+from protocol import endorsement, mandate
 from protocol.endorsement import OFFBOARD, TRIAL
 from protocol.errors import BadSignature
+from protocol.messages import OffboardOrder, OnboardOrder
 from protocol.module import Module
 from protocol.signing import Trust
 
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Vouched:
-    """Checks modules for one receiver: a vehicle by its name, or `OFFBOARD`.
+    """Checks modules and orders for one receiver: a vehicle by its name, or `OFFBOARD`.
 
     Without an authority there is nobody who could vouch, and nothing is checked: that is a system
     on one machine, which everybody on it may use.
@@ -61,6 +62,17 @@ class Vouched:
             raise BadSignature(
                 f"generation {module.generation} of {module.name} is here, and is another module"
             )
+
+    def check_order(self, order: OnboardOrder | OffboardOrder) -> None:
+        """Raises BadSignature if no analyst has asked for what is ordered."""
+        if self._trust is None:
+            return
+        try:
+            mandate.check_order(self._trust, order)
+        except BadSignature as problem:
+            log.warning("the task %s of %s is refused: %s", order.id, order.user_id, problem)
+            metrics.REFUSED.add(problem.code)
+            raise
 
     def check_trial(self, module: Module) -> None:
         """Raises BadSignature if a module may not even be tried."""

@@ -6,13 +6,13 @@ from typing import Final
 
 from orchestrator import endings, events, ledger, orders, planner, quota
 from orchestrator.endings import HALTED_S
-from orchestrator.orders import spec_of
+from orchestrator.orders import mandate_of, spec_of
 from orchestrator.planner import Close, Halt, Miss, Wait
 from orchestrator.store import assignment_queries, changes, queries
 from orchestrator.store.tables import AssignmentRow, IterationRow, TaskRow
 from orchestrator.turn import Turn, dump, load
 from protocol.assignment import CUSTOM, Assignment
-from protocol.errors import AssignmentFailed, NotHalted, NoWorker, OverQuota
+from protocol.errors import AssignmentFailed, BadSignature, NotHalted, NoWorker, OverQuota
 from protocol.lifecycle import ASSIGNMENT, AssignmentState, TaskState, terminal
 from protocol.messages import ProgressEvent
 from protocol.module import Side
@@ -24,9 +24,12 @@ REPEATED_S: Final = 60.0
 def begin(turn: Turn, row: AssignmentRow) -> None:
     """Start the iteration that the row names: an order to every target that is connected.
 
-    Raises OverQuota before anything is changed if its user may not have so many tasks today.
+    Raises OverQuota before anything is changed if its user may not have so many tasks today, and
+    BadSignature if his certificate was taken back: vehicles would refuse the orders.
     """
-    spec = spec_of(row)
+    spec, mandate = spec_of(row), mandate_of(row)
+    if turn.vouching is not None and mandate is not None:
+        turn.vouching.trust.check_not_revoked(mandate.signature)
     online = queries.online(turn.session, "vehicles")
     targets = ledger.chosen(turn, spec, load(row.targets))
     if CUSTOM in (spec.onboard.method, spec.offboard.method):
@@ -171,9 +174,9 @@ def _combined(turn: Turn, row: AssignmentRow, task: TaskRow) -> None:
         row.iteration += 1
         try:
             begin(turn, row)
-        except OverQuota as over:  # what was done so far stays
+        except (OverQuota, BadSignature) as problem:  # what was done so far stays
             row.iteration -= 1
-            endings.fail(turn, row, AssignmentFailed(over.message, reason_code=over.code))
+            endings.fail(turn, row, AssignmentFailed(problem.message, reason_code=problem.code))
     else:
         endings.succeed(turn, row)
 

@@ -13,7 +13,8 @@ from protocol import topics, values
 from protocol.assignment import CUSTOM, Assignment
 from protocol.errors import ValueTooLarge
 from protocol.lifecycle import AssignmentState, TaskState
-from protocol.messages import MAX_RESULTS, OffboardOrder, OnboardOrder, new_id
+from protocol.mandate import Mandate
+from protocol.messages import MAX_RESULTS, OffboardOrder, OnboardOrder, Submit, new_id
 from protocol.module import Side
 from protocol.result_receipt import of_inputs
 
@@ -21,6 +22,16 @@ from protocol.result_receipt import of_inputs
 def spec_of(row: AssignmentRow) -> Assignment:
     """What was asked for."""
     return Assignment.model_validate(load(row.spec))
+
+
+def mandate_of(row: AssignmentRow) -> Mandate | None:
+    """Its analyst's word for an assignment; None where there are no certificates."""
+    return None if row.asked is None else asked_of(row.asked).mandate
+
+
+def asked_of(asked: bytes) -> Submit:
+    """An assignment as its analyst asked for it, from its row."""
+    return Submit.model_validate(load(asked))
 
 
 def new_task(row: AssignmentRow, side: Side, edge: str) -> dict[str, object]:
@@ -63,8 +74,9 @@ def to_vehicles(
     left = _time_left(turn, row, spec)
     previous = _previous(turn, row)
     least = row.onboard_generation if generation is None else generation
+    mandate = mandate_of(row)
     turn.order_all(
-        asked, lambda id_: _onboard(row, spec, id_, attempt, previous, least, left), left
+        asked, lambda id_: _onboard(row, spec, id_, attempt, previous, least, left, mandate), left
     )
 
 
@@ -89,6 +101,7 @@ def _onboard(
     previous: values.Tree,
     generation: int,
     left: float,
+    mandate: Mandate | None,
 ) -> OnboardOrder:
     return OnboardOrder(
         id=id_,
@@ -104,6 +117,7 @@ def _onboard(
         params=spec.onboard.params,
         previous=previous,
         timeout_s=left,
+        mandate=mandate,
         signals=spec.onboard.signals,
         samples=spec.onboard.samples,
         # Consecutive windows of a recording, the same whoever missed an iteration.
@@ -185,6 +199,7 @@ def to_worker(
         params=spec.offboard.params,
         previous=_previous(turn, row),
         timeout_s=left,
+        mandate=mandate_of(row),
         # A value that is None is stored as none at all: fields at their default are not written.
         results=results,
     )

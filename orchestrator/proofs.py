@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from orchestrator import shipped
-from orchestrator.orders import spec_of
+from orchestrator.orders import asked_of, spec_of
 from orchestrator.store import assignment_queries, deployment_queries, queries
 from orchestrator.store.tables import AssignmentRow, IterationRow
 from orchestrator.turn import Turn, load
@@ -88,10 +88,15 @@ def _head(
     before = queries.iteration(turn.session, row.id, iteration.number - 1)
     ran = [(Side.ONBOARD, spec.onboard.module, entry.receipt) for entry in entries]
     ran.append((Side.OFFBOARD, spec.offboard.module, receipt))
+    if row.asked is None:
+        raise NoProof("its analyst has not signed this assignment: it is from before they did")
+    asked = asked_of(row.asked)
     words: dict[str, Any] = {
         "id": row.id,
         "user_id": row.user_id,
         "assignment": spec,
+        "mandate": asked.mandate,
+        "vehicles": asked.assignment.vehicles,
         "iteration": iteration.number,
         "participation": load(iteration.participation),
         "modules": _modules(turn, row.user_id, ran),

@@ -53,7 +53,7 @@ def answer(turn: Turn, asked: Request) -> Reply:
         case Deploy():
             return Reply(deployment=deployments.request(turn, request))
         case Submit():
-            submission.submit(turn, request)
+            submission.submit(turn, request, asked)
             return Reply()
         case Cancel():
             endings.cancel(turn, _own(turn, request), by=user)

@@ -19,12 +19,17 @@ from protocol.errors import (
     UnknownSignal,
 )
 from protocol.lifecycle import AssignmentState
-from protocol.messages import Submit
+from protocol.messages import Request, Submit
 from protocol.module import Side
 
 
-def submit(turn: Turn, request: Submit) -> None:
-    """Begin an assignment. Raises OodidaError if it cannot be done as it is asked for."""
+def submit(turn: Turn, request: Submit, came: Request) -> None:
+    """Begin an assignment. Raises OodidaError if it cannot be done as it is asked for.
+
+    ``came`` is the request as it came: its analyst may use fewer vehicles than it says.
+    """
+    if turn.vouching is not None and isinstance(came, Submit):
+        came.check_signature(turn.vouching.trust)
     row = queries.assignment(turn.session, request.id)
     if row is not None:
         if row.user_id != request.user_id or orders.spec_of(row) != request.assignment:
@@ -56,6 +61,7 @@ def submit(turn: Turn, request: Submit) -> None:
         quorum_at=None,
         ended_at=None,
         error=None,
+        asked=dump(came) if turn.vouching is not None else None,
     )
     turn.session.add(row)
     turn.session.flush()

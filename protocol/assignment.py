@@ -114,6 +114,13 @@ class Select(_Spec):
         """`size` of the vehicles that are online; the same seed draws the same from the same."""
         return cls(size=size, seed=seed, attributes=attributes)
 
+    def covers(self, other: Select) -> bool:
+        """True if another selection is this one, or fewer by their attributes."""
+        if self.names is not None or other.names is not None:
+            return self.names == other.names
+        same = (self.size, self.seed) == (other.size, other.seed)
+        return same and self.attributes.items() <= other.attributes.items()
+
     def choose(self, fleet: Mapping[str, Candidate]) -> list[str]:
         """The names selected from `fleet`, sorted. Named vehicles stay in even if unknown."""
         if self.names is not None:

@@ -1,5 +1,6 @@
 """Where the value of an iteration comes from, as a file that anybody can check without the cloud.
 
+    analyst's key ─signs▶ assignment ◀parameters, window, module's name─ each receipt
     analyst's key ─signs▶ module ◀digest─ receipt of each vehicle ─value's hash▶ values
                                                                                   │ in their order
                           module ◀digest─ receipt of the worker ◀hash of inputs───┘
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from protocol import endorsement, values
+from protocol import endorsement, mandate, values
 from protocol.assignment import explain
 from protocol.errors import BadProof, BadSignature, OodidaError
 from protocol.identity import Identity
@@ -101,11 +102,25 @@ class _Check:
             raise BadProof(f"it is sealed by {sealer}, which is no orchestrator")
         if fingerprint_of(list(self.entries)) != self.head.entries:
             raise BadProof("the values are not those that the cloud has sealed")
+        self._mandate()
         self._modules()
         self._order()
         for entry in self.entries:
             self._entry(entry)
         self._worker()
+
+    def _mandate(self) -> None:
+        head = self.head
+        asked = head.assignment.model_copy(update={"vehicles": head.vehicles})
+        mandate.check(self.trust, head.mandate, head.id, head.user_id, asked)
+        if head.iteration > asked.iterations:
+            raise BadProof(f"{head.user_id} has asked for {asked.iterations} iterations")
+        if not asked.vehicles.covers(head.assignment.vehicles):
+            raise BadProof(f"{head.user_id} has asked for other vehicles")
+        names = asked.vehicles.names
+        others = set() if names is None else set(head.participation) - set(names)
+        if others:
+            raise BadProof(f"{head.user_id} has not asked for the vehicle {min(others)}")
 
     def _modules(self) -> None:
         self.modules: dict[tuple[str, int], Module] = {}
@@ -134,8 +149,10 @@ class _Check:
         if receipt.params != fingerprint(spec.params):
             raise BadProof(f"{entry.vehicle} was given other parameters")
         window = receipt.window
-        wanted = (spec.signal_names, spec.samples)
-        if window is None or (window.signals, window.count) != wanted:
+        # As orders are made: consecutive windows, whoever missed an iteration.
+        first = (receipt.iteration - 1) * spec.samples
+        wanted = (spec.signal_names, first, spec.samples)
+        if window is None or (window.signals, window.first, window.count) != wanted:
             raise BadProof(f"{entry.vehicle} has computed over another window")
         if receipt.value != fingerprint(entry.value):
             raise BadProof(f"the value of {entry.vehicle} is not the one that it has signed")
@@ -170,3 +187,8 @@ class _Check:
             raise BadProof(f"the code that {who} has run is signed by nobody")
         if code.environment != signed.environment:
             raise BadProof(f"{who} has run the code in another environment")
+        limits = code.limits
+        if limits is None or any(
+            getattr(limits, n) > most for n, most in signed.limits.lower.items()
+        ):
+            raise BadProof(f"{who} has run the code within other limits than its analyst signed")

@@ -8,8 +8,9 @@ from typing import Any, Final, NamedTuple, Self
 
 from oodida.pki import Pki
 from orchestrator.vouching import Vouching
-from protocol import identity
+from protocol import identity, mandate
 from protocol.assignment import Assignment, Offboard, Onboard
+from protocol.limits import Limits, LimitsAsked
 from protocol.messages import Deploy, Entry, Head, ModuleMessage
 from protocol.module import Module, Side, digest_of
 from protocol.outcome import Kind
@@ -25,6 +26,9 @@ SPEC: Final = Assignment(
     offboard=Offboard("mean"),
     iterations=3,
 )
+#: The module's are lower than those of its profile.
+ASKED: Final = LimitsAsked(lower={"memory_mb": 64})
+LIMITS: Final = Limits(memory_mb=64)
 VALUES: Final = {"car-1": 1.5, "car-2": {"~a": ["<f8", [2], b"\0" * 16]}, "car-3": "\N{SNOWMAN}"}
 NAMES: Final = ("analyst:ada", "worker:w-1", "orchestrator:o-1", *(f"vehicle:{v}" for v in VALUES))
 
@@ -66,7 +70,7 @@ def receipt(world: World, who: str, value: Any, **changes: Any) -> ResultReceipt
     builtin = CodeRun(method="mean", user_id="ada", digest="b" * 64)
     custom = CodeRun(
         method="custom", user_id="ada", module="total", digest=DIGEST, generation=2,
-        environment="minimal", image="sha256:" + "1" * 64,
+        environment="minimal", image="sha256:" + "1" * 64, limits=LIMITS,
     )  # fmt: skip
     at = world.at
     window = WindowRead(signals=("SPEED",), first=10, count=10, began=at, ended=at + 1)
@@ -83,12 +87,17 @@ def receipt(world: World, who: str, value: Any, **changes: Any) -> ResultReceipt
 def module(world: World, source: str = SOURCE, to: str = READER) -> ModuleMessage:
     """The analyst's module; with another source it is not what she has signed."""
     deploy = Deploy(
-        user_id="ada", mode="deploy_onboard", id="d-1", name="total", custom_code=SOURCE
+        user_id="ada",
+        mode="deploy_onboard",
+        id="d-1",
+        name="total",
+        custom_code=SOURCE,
+        limits=ASKED,
     ).signed(world.signers["analyst:ada"], world.at)
     assert deploy.signature is not None
     made = Module(
         user_id="ada", name="total", side=Side.ONBOARD, generation=2, environment="minimal",
-        source=source, digest=digest_of(source, "minimal"),
+        source=source, digest=digest_of(source, "minimal"), limits=ASKED,
     )  # fmt: skip
     both = world.vouching.endorsed(
         made, to, deployment="d-1", asked="minimal", analyst=deploy.signature, now=world.at
@@ -104,13 +113,19 @@ def entries(world: World) -> list[Entry]:
     ]
 
 
+def asked(world: World, spec: Assignment = SPEC, *, by: str = "analyst:ada") -> dict[str, Any]:
+    """An assignment that somebody vouches for, as a proof has it."""
+    word = mandate.sign(world.signers[by], "a-1", spec, world.at)
+    return {"assignment": spec, "mandate": word, "vehicles": spec.vehicles}
+
+
 def made(world: World, listed: list[Entry] | None = None, **changes: Any) -> Proof:
     """A proof that the cloud has sealed, whatever is in it."""
     listed = entries(world) if listed is None else listed
     told = {v: Participation(status="included") for v in VALUES}
     told["car-9"] = Participation(status="offline", reason="it was not there")
     words = {
-        "id": "a-1", "user_id": "ada", "assignment": SPEC, "iteration": 2, "participation": told,
+        "id": "a-1", "user_id": "ada", **asked(world), "iteration": 2, "participation": told,
         "modules": (module(world),), "entries": fingerprint_of(listed), "worker": "w-1",
         "receipt": receipt(world, "worker:w-1", 4.5), "previous": 0.5, "value": 4.5,
     }  # fmt: skip

@@ -290,7 +290,10 @@ class Fleet:
         id_ = new_id()
         run = Run(self._connection, id_, assignment)
         try:
-            self._connection.ask(Submit(user_id=self.user, id=id_, assignment=assignment))
+            request = Submit(user_id=self.user, id=id_, assignment=assignment)
+            if self._connection.signer is not None:
+                request = request.signed(self._connection.signer, time.time())
+            self._connection.ask(request)
         except OodidaError:
             run.forget()
             raise

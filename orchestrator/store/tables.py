@@ -150,7 +150,8 @@ class AssignmentRow(Base):
 
     ``deadline_at`` is when the running iteration's side ends; ``wake_at`` when to look at it next,
     which is no later. ``began_at`` is when the iteration began, ``quorum_at`` when its quorum was
-    reached. ``ended_at`` is when the assignment ended.
+    reached. ``ended_at`` is when the assignment ended. ``asked`` is the request for it as its
+    analyst signed it, None where nobody signs.
     """
 
     __tablename__ = "assignments"
@@ -171,6 +172,7 @@ class AssignmentRow(Base):
     quorum_at: Mapped[float | None] = mapped_column(Float)
     ended_at: Mapped[float | None] = mapped_column(Float, index=True)
     error: Mapped[bytes | None] = mapped_column(LargeBinary)
+    asked: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class IterationRow(Base):

@@ -17,6 +17,7 @@ from protocol.assignment import (
 from protocol.endorsement import Endorsement
 from protocol.environment import EnvironmentSpec
 from protocol.limits import LimitsAsked
+from protocol.mandate import Mandate
 from protocol.messages.parts import Count, Marked, Part, Seconds
 from protocol.module import (
     Digest,
@@ -34,7 +35,8 @@ class _Task(Marked):
 
     ``generation`` is the lowest that may be run: a runtime that has an older one waits for it.
     ``previous`` is the value of the iteration before. ``timeout_s`` counts from arrival.
-    ``last``: no further task of this assignment follows.
+    ``last``: no further task of this assignment follows. ``mandate`` says that its analyst asked
+    for it, where there are certificates.
     """
 
     id: Name
@@ -50,6 +52,7 @@ class _Task(Marked):
     params: dict[str, Any] = Field(default_factory=dict)
     previous: Tree = None
     timeout_s: Seconds
+    mandate: Mandate | None = None
 
 
 class OnboardOrder(_Task):

@@ -8,7 +8,7 @@ from pydantic import (
     Field,
 )
 
-from protocol import endorsement
+from protocol import endorsement, mandate
 from protocol.assignment import (
     Assignment,
     Select,
@@ -16,6 +16,7 @@ from protocol.assignment import (
 from protocol.environment import MAX_WHEEL_BYTES, EnvironmentSpec
 from protocol.errors import NotSigned
 from protocol.limits import LimitsAsked
+from protocol.mandate import Mandate
 from protocol.messages.parts import Count, Marked, Part, Reason
 from protocol.module import (
     Digest,
@@ -85,6 +86,16 @@ class Submit(_Request):
     mode: Literal["submit"] = "submit"
     id: Name
     assignment: Assignment
+    mandate: Mandate | None = None
+
+    def signed(self, signer: Signer, at: float) -> Submit:
+        """The same, vouched for by its analyst at a time in seconds since 1970."""
+        word = mandate.sign(signer, self.id, self.assignment, at)
+        return self.model_copy(update={"mandate": word})
+
+    def check_signature(self, trust: Trust) -> None:
+        """Raises BadSignature if its analyst does not vouch for it, NotSigned if nobody does."""
+        mandate.check(trust, self.mandate, self.id, self.user_id, self.assignment)
 
 
 class Cancel(_Request):

@@ -10,18 +10,28 @@ import pytest
 from oodida.pki import Pki
 from orchestrator.store import Database
 from orchestrator.vouching import Vouching
-from protocol import identity, topics
-from protocol.lifecycle import DeploymentState
+from protocol import identity, mandate, messages, result_receipt, topics
+from protocol.assignment import Assignment, Offboard, Onboard, Select
+from protocol.lifecycle import DeploymentState, TaskState
 from protocol.messages import (
+    EVENT,
+    ORDER,
     Approve,
     Deploy,
+    EndEvent,
     ListReviews,
+    OffboardOrder,
+    OnboardOrder,
     Reject,
+    Submit,
+    TaskReport,
     Verdict,
     VerifyReport,
     new_id,
 )
-from protocol.signing import Signer
+from protocol.outcome import Kind, Outcome
+from protocol.result_receipt import CodeRun, of_inputs
+from protocol.signing import Signer, Trust, fingerprint
 from tests.contract.authority_world import SOURCE, World
 
 REVIEWED = """
@@ -32,7 +42,13 @@ eve = {role = "analyst"}
 [review]
 min_score = 3
 """
-NAMES = ("analyst:ada", "analyst:bob", "analyst:eve", "worker:w", "orchestrator:o-1")
+NAMES = (
+    "analyst:ada", "analyst:bob", "analyst:eve", "vehicle:car-1", "worker:w", "orchestrator:o-1",
+)  # fmt: skip
+MEANS = Assignment(
+    vehicles=Select.ids("car-1"), onboard=Onboard("mean", signals="S", samples=3),
+    offboard=Offboard("mean"), iterations=3,
+)  # fmt: skip
 
 
 class Trusted(World):
@@ -46,6 +62,11 @@ class Trusted(World):
         self.now += 60
         place = folder / "identities" / "orchestrator" / "o-1"
         self.vouching = Vouching.load(place, folder / "revoked" / "crl.pem")
+
+    @property
+    def trust(self) -> Trust:
+        assert self.vouching is not None
+        return self.vouching.trust
 
     @property
     def today(self) -> dt.datetime:
@@ -72,6 +93,34 @@ class Trusted(World):
     def tried(self, deployment: str) -> None:
         report = VerifyReport(id=new_id(), order=deployment, verdict=Verdict(ok=True))
         self.say(topics.reports("workers", "w"), report)
+
+    def ordered(self) -> OnboardOrder | OffboardOrder:
+        """The order of the last turn."""
+        sent = [m for m in self.stored if "/orders" in m.topic]
+        (order,) = [messages.decode(ORDER, m.payload, m.content_type) for m in sent]
+        assert isinstance(order, OnboardOrder | OffboardOrder)
+        return order
+
+    def answered(self, order: OnboardOrder | OffboardOrder, value: float) -> None:
+        """The vehicle or worker has done what it was asked to."""
+        onboard = isinstance(order, OnboardOrder)
+        edge = "car-1" if onboard else "w"
+        code = CodeRun(method="mean", user_id=order.user_id, digest="b" * 64)
+        receipt = result_receipt.signed(
+            self.signers[edge], self.now, assignment=order.assignment, iteration=order.iteration,
+            task=order.id, attempt=order.attempt, code=code, params=fingerprint({}),
+            previous=fingerprint(order.previous),
+            inputs=of_inputs(order.results) if isinstance(order, OffboardOrder) else None,
+            outcome=Kind.VALUE, value=fingerprint(value), seconds=0, cpu_s=0, container_starts=0,
+        )  # fmt: skip
+        outcome = Outcome(kind=Kind.VALUE, value=value)
+        self.say(
+            topics.reports("vehicles" if onboard else "workers", edge),
+            TaskReport(
+                id=new_id(), task=order.id, attempt=order.attempt, state=TaskState.SUCCEEDED,
+                outcome=outcome, digest="b" * 64, receipt=receipt,
+            ),
+        )  # fmt: skip
 
     def state(self, deployment: str) -> DeploymentState:
         (told,) = [e for e in self.events() if e.id == deployment]
@@ -126,3 +175,44 @@ def test_a_revoked_analyst_is_not_heard_also_if_he_dates_back(world: Trusted) ->
     # Enrolled anew, he is.
     world.signers["ada"] = Signer(world.pki.enroll(identity.parse("analyst:ada"), world.today)[0])
     assert world.ask(asked).error is None
+
+
+def submission(world: Trusted, user: str) -> Submit:
+    asked = Submit(user_id=user, id=new_id(), assignment=MEANS)
+    return asked.signed(world.signers[user], world.now)
+
+
+def test_an_assignment_is_taken_that_its_analyst_has_signed(world: Trusted) -> None:
+    asked = submission(world, "ada")
+    for changed, code in (
+        (asked.model_copy(update={"mandate": None}), "not_signed"),
+        (asked.model_copy(update={"id": "other"}), "bad_signature"),
+        (asked.model_copy(update={"assignment": MEANS.model_copy(update={"iterations": 4})}),
+         "bad_signature"),
+    ):  # fmt: skip
+        assert world.refused(changed)[0] == code
+        assert world.stored == []
+    assert world.ask(asked).error is None
+    order = world.ordered()
+    mandate.check_order(world.trust, order)
+    world.answered(order, 1.5)
+    mandate.check_order(world.trust, world.ordered())  # and a worker's
+
+
+def test_what_runs_of_a_revoked_analyst_ends_before_its_next_iteration(world: Trusted) -> None:
+    world.ask(submission(world, "ada"))
+    first = world.ordered()
+    world.answered(first, 1.5)
+    world.now += 60
+    world.taken_back("analyst:ada")
+    world.answered(world.ordered(), 1.5)
+    told = [
+        messages.decode(EVENT, message.payload, message.content_type)
+        for message in world.stored
+        if "/events/" in message.topic
+    ]
+    (end,) = [event for event in told if isinstance(event, EndEvent)]
+    assert (end.state, end.iterations) == ("failed", 1)
+    assert end.error is not None
+    assert end.error.details["reason_code"] == "bad_signature"
+    assert "certificate of analyst:ada has been revoked" in end.error.message

@@ -7,8 +7,9 @@ import datetime as dt
 import json
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from pydantic import BaseModel
@@ -28,6 +29,7 @@ from protocol.messages import (
     Deploy,
     ModuleMessage,
     ModuleReport,
+    OffboardOrder,
     OnboardOrder,
     Presence,
     TaskReport,
@@ -235,6 +237,42 @@ def test_what_a_broker_makes_up_in_the_clouds_place_is_dropped(trusted: Trusted)
     link.close()
     assert f"dropped a message on {topic}" in trusted.log("vehicle-car-1")
     assert order.id not in trusted.log("orchestrator")  # nothing came of it
+
+
+def test_with_an_orchestrators_key_alone_nothing_can_be_ordered(trusted: Trusted) -> None:
+    """Whoever has stolen it orders what no analyst has asked for, or more than he did."""
+    run = trusted.fleet.submit(
+        oodida.Assignment(
+            onboard=oodida.Onboard("mean", signals=SIGNAL, samples=20),
+            offboard=oodida.Offboard("max"),
+        )
+    )
+    run.result(60)
+    asked = run.proof().head
+    order = OnboardOrder(
+        id=new_id(), assignment=asked.id, iteration=1, user_id="ada", method="mean",
+        signals=SIGNAL, samples=20, first=0, timeout_s=30, mandate=asked.mandate,
+    )  # fmt: skip
+    changes: list[dict[str, Any]] = [
+        {"mandate": None},
+        {"assignment": new_id()},
+        {"signals": "LATITUDE"},
+        {"samples": 2000, "rate_hz": 10.0},  # one that is not carried out at once
+        {"method": "custom", "module": "mine"},
+        {"user_id": "olga"},
+        {"iteration": 2},
+    ]
+    topic, log = topics.orders("vehicles", "car-1"), partial(trusted.log, "vehicle-car-1")
+    for change in changes:
+        one = order.model_copy(update={"id": new_id(), **change})
+        say(trusted, topic, one)
+        assert until(lambda one=one: f"the task {one.id} of {one.user_id} is refused" in log())  # type: ignore[misc]
+    combine = OffboardOrder(
+        id=new_id(), assignment=asked.id, iteration=1, user_id="ada", method="mean",
+        results=[1.0], timeout_s=30, mandate=asked.mandate,
+    )  # fmt: skip
+    say(trusted, topics.offboard_orders(), combine)
+    assert until(lambda: f"the task {combine.id} of ada is refused" in trusted.log("worker-1"))
 
 
 @pytest.mark.parametrize("role", ["analyst", "vehicle", "worker"])

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import TypeAdapter, ValidationError
 
 from oodida.cli import proving
-from protocol import endorsement, messages, proof, result_receipt, values
+from protocol import endorsement, mandate, messages, proof, result_receipt, values
 from protocol.errors import BadProof, BadRequest
 from protocol.identity import Identity
 from protocol.link import credentials, enrolment
@@ -180,8 +180,11 @@ def _sealed(data: bytes) -> None:
     words = {name: getattr(head, name) for name in type(head).model_fields}
     del words["seal"]
     inputs = of_inputs(entry.value for entry in entries)
+    spec = head.assignment.model_copy(update={"vehicles": head.vehicles})
+    ada = world().signers["analyst:ada"]
     words |= {
-        "modules": modules, "entries": fingerprint_of(entries),
+        "mandate": mandate.sign(ada, head.id, spec, world().at), "modules": modules,
+        "entries": fingerprint_of(entries),
         "receipt": _again(
             head.receipt, f"worker:{head.worker}", value=fingerprint(head.value), inputs=inputs
         ),

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from oodida.cli.app import app
 from oodida.pki import Pki
 from protocol import identity, proof, values
-from protocol.assignment import Offboard
+from protocol.assignment import Offboard, Select
 from protocol.errors import BadProof
 from protocol.messages import Entry, Head
 from protocol.outcome import Kind
@@ -23,7 +23,18 @@ from protocol.participation import Participation
 from protocol.proof import Proof, sealed
 from protocol.result_receipt import WindowRead, of_inputs
 from protocol.signing import fingerprint
-from tests.proofs import SOURCE, SPEC, VALUES, World, entries, made, module, receipt
+from tests.proofs import (
+    LIMITS,
+    SOURCE,
+    SPEC,
+    VALUES,
+    World,
+    asked,
+    entries,
+    made,
+    module,
+    receipt,
+)
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 AT = NOW.timestamp()
@@ -40,6 +51,11 @@ def test_it_holds_as_it_was_made_and_after_it_was_written_and_read(world: World)
     again = proof.read(whole.written())
     assert again == whole
     again.verify(world.pki.folder / "ca.pem", world.pki.folder / "broker" / "crl.pem")
+
+
+def test_it_holds_for_who_may_use_fewer_vehicles_than_she_asked_for(world: World) -> None:
+    fewer = SPEC.model_copy(update={"vehicles": Select.where(fleet="south")})
+    proof.verify(made(world, assignment=fewer), world.trust)
 
 
 @given(data=st.data())
@@ -79,6 +95,7 @@ def _as(world: World, vehicle: str, value: Any, **changes: Any) -> list[Entry]:
     return _swap(world, vehicle, **words)
 
 
+MAX = SPEC.model_copy(update={"offboard": Offboard("max")})
 OTHER = SOURCE.replace("sum", "max")
 WINDOW = WindowRead(signals=("SPEED",), first=10, count=10, began=AT, ended=AT)
 #: What the cloud itself could try, who has the key that seals.
@@ -109,12 +126,27 @@ LIES: dict[str, tuple[str, Callable[[World], Proof]]] = {
         "signed by vehicle:car-1",
         lambda w: made(w, receipt=receipt(w, "vehicle:car-1", 4.5)),
     ),
-    "another question": (
-        "something else than was asked",
-        lambda w: made(w, assignment=SPEC.model_copy(update={"offboard": Offboard("max")})),
+    "another question": ("not what ada has signed", lambda w: made(w, assignment=MAX)),
+    "another question of hers": (
+        "something else than was asked", lambda w: made(w, **asked(w, MAX)),
     ),
-    "another user": ("something else than was asked", lambda w: made(w, user_id="bob")),
-    "another assignment": ("another assignment", lambda w: made(w, id="a-2")),
+    "another's question": (
+        "what vehicle:car-1 has signed", lambda w: made(w, **asked(w, by="vehicle:car-1")),
+    ),
+    "another user": ("not what analyst:ada has signed", lambda w: made(w, user_id="bob")),
+    "another assignment": ("not what analyst:ada has signed", lambda w: made(w, id="a-2")),
+    "an iteration too many": ("asked for 3 iterations", lambda w: made(w, iteration=4)),
+    "other vehicles": (
+        "asked for other vehicles",
+        lambda w: made(w, assignment=SPEC.model_copy(update={"vehicles": Select.ids("car-1")})),
+    ),
+    "other vehicles from the start": (
+        "not what ada has signed", lambda w: made(w, vehicles=Select.where(model="etios")),
+    ),
+    "a vehicle that she has not named": (
+        "not asked for the vehicle car-9",
+        lambda w: made(w, **asked(w, SPEC.model_copy(update={"vehicles": Select.ids(*VALUES)}))),
+    ),
     "another iteration": ("is of iteration 2", lambda w: made(w, iteration=3)),
     "another value before": (
         "another value of the iteration before", lambda w: made(w, previous=7),
@@ -122,6 +154,15 @@ LIES: dict[str, tuple[str, Callable[[World], Proof]]] = {
     "another window": (
         "another window",
         lambda w: made(w, _as(w, "car-1", 1.5, window=WINDOW.model_copy(update={"count": 9}))),
+    ),
+    "an earlier window": (
+        "another window",
+        lambda w: made(w, _as(w, "car-1", 1.5, window=WINDOW.model_copy(update={"first": 0}))),
+    ),
+    "higher limits": (
+        "other limits",
+        lambda w: made(w, _as(w, "car-1", 1.5, code=entries(w)[0].receipt.code.model_copy(
+            update={"limits": LIMITS.model_copy(update={"memory_mb": 65})}))),
     ),
     "other parameters": (
         "other parameters", lambda w: made(w, _as(w, "car-1", 1.5, params=fingerprint({"a": 1}))),
