@@ -22,6 +22,7 @@ from edge_runtime.modules import ModuleStore
 from edge_runtime.orders import Orders
 from edge_runtime.policy import DayAccount, Gate
 from edge_runtime.reporter import Reporter
+from edge_runtime.revoked import Revoked
 from edge_runtime.runner import Runner
 from edge_runtime.sandbox import AnySandbox
 from edge_runtime.session_counter import SessionCounter
@@ -48,7 +49,7 @@ from protocol.messages import (
     StateReport,
 )
 from protocol.module import Side
-from protocol.signing import Signer
+from protocol.signing import Signer, Trust
 from protocol.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,10 @@ class Agent:
         policy = settings.policy
         gate = Gate(lambda: policy.now, units, account, self._clock.wall)
         to = OFFBOARD if settings.role == "workers" else endorsement.vehicle(settings.name)
-        vouched = Vouched.load(settings.identity, to)
+        # One for all that is looked at: what was taken back holds for messages and for modules.
+        trust = None if settings.identity is None else Trust.load(settings.identity / "ca.pem")
+        vouched = Vouched(trust, to)
+        self._revoked = None if trust is None else Revoked(trust, settings.folder)
         self._installer = Installer(
             self._modules, sandbox, admission, self._reporter, environments, self._work.start,
             vouched, gate,
@@ -120,6 +124,7 @@ class Agent:
             settings.url,
             identity.of(settings.role[:-1], settings.name).client_id(),
             identity=settings.identity,
+            trust=trust,
             subscriptions=self._subscriptions(),
             session_expiry_s=settings.kept_s,
             will=self._will,
@@ -130,6 +135,8 @@ class Agent:
     def _subscriptions(self) -> list[str]:
         role, name = self._settings.role, self._settings.name
         common = [topics.orders(role, name), topics.receipts(role, name)]
+        if self._revoked is not None:
+            common.insert(0, topics.revoked())
         if role == "vehicles":
             return [*common, topics.own_modules(name)]
         shared = topics.subscription(topics.offboard_orders(), share=topics.WORKERS)
@@ -309,6 +316,8 @@ class Agent:
                 case "receipts":
                     receipt = messages.decode(RECEIPT, message.payload, message.content_type)
                     self._reporter.received(receipt.id)
+                case "revoked" if self._revoked is not None:
+                    self._revoked.take(message.payload)
                 case _:
                     pass
         except (BadRequest, BadSignature) as problem:

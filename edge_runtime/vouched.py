@@ -50,9 +50,14 @@ class Vouched:
         """
         if self._trust is None:
             return
+        if module == newest:  # the broker brings it at each connection
+            self.check(module)
+            return
         with _told(module):
             endorsement.check(self._trust, module, self._to, time.time() if now is None else now)
             self._compare(module, newest)
+            if not _is_of_same_request(module, newest):
+                endorsement.check_analyst_not_revoked(self._trust, module)
 
     @staticmethod
     def _compare(module: Module, newest: Module | None) -> None:
@@ -79,6 +84,15 @@ class Vouched:
         if self._trust is not None:
             with _told(module):
                 endorsement.check(self._trust, module, TRIAL)
+                endorsement.check_cloud_not_revoked(self._trust, module)
+                endorsement.check_analyst_not_revoked(self._trust, module)
+
+
+def _is_of_same_request(module: Module, newest: Module | None) -> bool:
+    """True if what arrives is here already, and only the cloud vouches for it anew."""
+    here = None if newest is None else newest.endorsement
+    both = module.endorsement
+    return here is not None and both is not None and here.analyst == both.analyst
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from orchestrator.intake import Dropped, Intake
 from orchestrator.limits import Limits
 from orchestrator.outbox import Due, Outbox
 from orchestrator.presences import RollCall
+from orchestrator.revoked import Announcer
 from orchestrator.store import Database, problems, retention
 from orchestrator.store.retention import Keep
 from orchestrator.vouching import Vouching
@@ -64,6 +65,7 @@ class Service:
         self._identity = identity
         self._keep, self._forget_at = keep, 0.0
         self._vouching = Vouching.load(identity, revoked) if identity is not None else None
+        self._announcer = Announcer(self._vouching.revoked) if self._vouching is not None else None
         self._database = database
         self._link = Link(
             url,
@@ -100,8 +102,10 @@ class Service:
                 group.create_task(self._outbox.publish(self._link), name="outbox")
                 group.create_task(keep_renewed(self._identity), name="certificate")
                 group.create_task(self._authority.watch(), name="authority")
-                if self._vouching is not None:
-                    group.create_task(self._vouching.follow(), name="revoked")
+                if self._vouching is not None and self._announcer is not None:
+                    following = self._vouching.follow(self._announcer.again)
+                    group.create_task(following, name="revoked")
+                    group.create_task(self._announcer.publish(self._link), name="announcer")
                 group.create_task(self._take_in(), name="intake")
                 await self._serve()
         finally:
@@ -124,6 +128,8 @@ class Service:
 
     async def _on_up(self) -> None:
         self._roll = RollCall()
+        if self._announcer is not None:
+            self._announcer.again()
 
     async def _serve(self) -> None:
         patience = 0.0  # there may be deadlines from before

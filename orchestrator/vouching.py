@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from orchestrator.store.queries import Brief
 from protocol import endorsement, identity, topics
@@ -14,11 +14,9 @@ from protocol.followed import Followed
 from protocol.link import Incoming, authentic
 from protocol.messages import Deploy, TaskReport
 from protocol.module import Module
+from protocol.revocation import FILE, NOTHING, RevocationList
 from protocol.signing import CLOCKS_DIFFER_S, Signature, Signer, Trust, fingerprint
 from protocol.values import Tree
-
-#: The authority's list of what it took back, if it is kept beside an identity.
-REVOKED: Final = "crl.pem"
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Vouching:
 
     signer: Signer
     trust: Trust
-    revoked: Followed[Mapping[int, float]]
+    revoked: Followed[RevocationList]
 
     @classmethod
     def load(cls, folder: Path, revoked: Path | None = None) -> Self:
@@ -41,15 +39,20 @@ class Vouching:
         signer = Signer(folder)
         if signer.who.role != "orchestrator":
             raise BadIdentity(f"{folder} is the identity of {signer.who}, and no orchestrator's")
-        trust, beside = Trust.load(folder / "ca.pem"), folder / REVOKED
+        trust, beside = Trust.load(folder / "ca.pem"), folder / FILE
         listed = revoked or (beside if beside.exists() else None)
-        made = cls(signer, trust, Followed(listed, trust.read_revoked, {}))
+        made = cls(signer, trust, Followed(listed, trust.read_revoked, NOTHING))
         trust.take_back(made.revoked.now)
         return made
 
-    async def follow(self) -> None:
-        """Keep to what is revoked from now on, until cancelled."""
-        await self.revoked.watch(lambda: self.trust.take_back(self.revoked.now))
+    async def follow(self, changed: Callable[[], object] = lambda: None) -> None:
+        """Keep to what is revoked from now on, until cancelled; say when it has changed."""
+
+        def other() -> None:
+            self.trust.take_back(self.revoked.now)
+            changed()
+
+        await self.revoked.watch(other)
 
     def check(self, deploy: Deploy, now: float) -> None:
         """Raises BadSignature if its analyst has not signed it, or not just now: a replay."""

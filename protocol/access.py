@@ -39,6 +39,7 @@ def _edge(role: IdentityRole, family: topics.Role, modules: str) -> list[Rule]:
         Rule(role, "retain", topics.presence(family, _SELF)),
         Rule(role, "send", topics.reports(family, _SELF)),
         *_hear(role, topics.orders(family, _SELF), topics.receipts(family, _SELF), modules),
+        *_hear(role, topics.revoked()),
     ]
 
 
@@ -72,6 +73,7 @@ def _made() -> list[Rule]:
         *_share("orchestrator", topics.ORCHESTRATORS, topics.requests(_ANY)),
         Rule("orchestrator", "retain", topics.modules(_ANY, _ANY, _ANY)),
         Rule("orchestrator", "retain", topics.offboard_modules(_ANY, _ANY)),
+        Rule("orchestrator", "retain", topics.revoked()),
         Rule("orchestrator", "send", topics.offboard_orders()),
         Rule("orchestrator", "send", topics.replies(_ANY, _ANY)),
         Rule("orchestrator", "send", topics.events(_ANY, _ANY)),

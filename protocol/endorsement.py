@@ -112,8 +112,8 @@ def check(trust: Trust, module: Module, to: str, now: float | None = None) -> No
     """Raises BadSignature unless analyst and cloud vouch for this very module, to this receiver.
 
     ``now``, in seconds since 1970, is for a module that arrives: the cloud's certificate has to be
-    valid then, so that a key which was stolen long ago signs nothing more. What is here already
-    stays vouched for.
+    valid then, and not revoked whenever it was signed, so that a stolen key signs nothing more.
+    What is here already stays vouched for, if it was signed before the certificate was revoked.
     """
     both = module.endorsement
     if both is None:
@@ -130,6 +130,19 @@ def check(trust: Trust, module: Module, to: str, now: float | None = None) -> No
         raise BadSignature(f"the cloud has signed {module.name} before its analyst did")
     if now is not None:
         trust.check_valid(both.cloud, now)
+        check_cloud_not_revoked(trust, module)
+
+
+def check_cloud_not_revoked(trust: Trust, module: Module) -> None:
+    """Raises BadSignature if the certificate that the cloud has signed with is revoked by now."""
+    if module.endorsement is not None:
+        trust.check_not_revoked(module.endorsement.cloud)
+
+
+def check_analyst_not_revoked(trust: Trust, module: Module) -> None:
+    """The same of the analyst's certificate."""
+    if module.endorsement is not None:
+        trust.check_not_revoked(module.endorsement.analyst)
 
 
 def _expect(

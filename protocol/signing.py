@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from pydantic import Field
 
-from protocol import identity, values
+from protocol import identity, revocation, values
 from protocol.certificate import is_low, key_of, strange
 from protocol.errors import BadIdentity, BadRequest, BadSignature
 from protocol.identity import Identity
 from protocol.outcome import Frozen
+from protocol.revocation import RevocationList
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -133,13 +134,11 @@ class _Known(NamedTuple):
 
 
 class Trust:
-    """An authority, and whom it vouches for. ``revoked``: serial number to the time of it."""
+    """An authority, and whom it vouches for: whose certificates it has not taken back."""
 
-    def __init__(
-        self, authority: x509.Certificate, revoked: Mapping[int, float] | None = None
-    ) -> None:
+    def __init__(self, authority: x509.Certificate) -> None:
         self._authority: Final = authority
-        self._revoked: Mapping[int, float] = dict(revoked or {})
+        self._revoked: Mapping[int, float] = {}
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
     @classmethod
@@ -160,27 +159,23 @@ class Trust:
             found.take_back(found.read_revoked(revoked))
         return found
 
-    def read_revoked(self, path: Path) -> Mapping[int, float]:
-        """The authority's list of what it took back: serial number to the time of it.
+    def read_revoked(self, path: Path) -> RevocationList:
+        """The authority's list of what it took back.
 
         Raises BadIdentity if the file is none, or is not of this authority.
         """
-        from cryptography import x509
-
-        key = self._authority.public_key()
         try:
-            listed = x509.load_pem_x509_crl(path.read_bytes())
-            ours = listed.is_signature_valid(key)  # type: ignore[arg-type]
-            taken = {one.serial_number: one.revocation_date_utc.timestamp() for one in listed}
-        except strange(OSError) as problem:
-            raise BadIdentity(f"{path} is no list of what was taken back: {problem}") from None
-        if not ours:
-            raise BadIdentity(f"{path} is not a list of the authority that is believed here")
-        return taken
+            return revocation.read(path.read_bytes(), self._authority)
+        except (OSError, BadRequest, BadSignature) as problem:
+            raise BadIdentity(f"{path}: {problem}") from None
 
-    def take_back(self, revoked: Mapping[int, float]) -> None:
+    def read_received(self, content: bytes) -> RevocationList:
+        """The same from whoever has sent it. Raises BadRequest, BadSignature."""
+        return revocation.read_received(content, self._authority)
+
+    def take_back(self, revoked: RevocationList) -> None:
         """From now on this is all that was taken back."""
-        self._revoked = revoked
+        self._revoked = revoked.taken
 
     def verify(self, signature: Signature, purpose: str, statement: Mapping[str, Any]) -> Identity:
         """Whose signature it is. Raises BadSignature if it is nobody's, or not of this statement.

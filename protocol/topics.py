@@ -14,6 +14,8 @@ ROOT: Final = "oodida/v1"
 #: Who shares work: each message goes to one of them.
 ORCHESTRATORS: Final = "orchestrators"
 WORKERS: Final = "workers"
+#: Families whose channels are nobody's own.
+_NAMELESS: Final = ("offboard", "authority")
 _TOPIC: Final = re.compile(rf"{ROOT}(?:/{NAME[1:-1]}){{2,}}", re.ASCII)
 
 
@@ -72,6 +74,11 @@ def offboard_modules(user: str, name: str) -> str:
     return f"{ROOT}/offboard/modules/{_level(user)}/{_level(name)}"
 
 
+def revoked() -> str:
+    """Retained: the authority's list of what it took back, read by every vehicle and worker."""
+    return f"{ROOT}/authority/revoked"
+
+
 def requests(user: str) -> str:
     """What an analyst asks, with response topic and correlation data."""
     return f"{ROOT}/analysts/{_level(user)}/requests"
@@ -122,8 +129,8 @@ def parse(topic: str) -> Address | None:
     if _TOPIC.fullmatch(topic) is None:
         return None
     levels = topic.split("/")
-    if levels[2] == "offboard":
-        return Address("offboard", "", levels[3], tuple(levels[4:]))
+    if levels[2] in _NAMELESS:
+        return Address(levels[2], "", levels[3], tuple(levels[4:]))
     if len(levels) < 5:
         return None
     return Address(levels[2], levels[3], levels[4], tuple(levels[5:]))

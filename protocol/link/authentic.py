@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from protocol.identity import Identity
 
 _PURPOSE: Final = "message"
+#: Where nothing is taken of whose certificate was revoked, whenever it was signed: a stolen key
+#: dates back. Of a report that was on its way, and of the last will that a broker says because of
+#: it, the time counts; so it does of what is retained. Modules have signatures of their own, and
+#: whoever refuses one says so; what was revoked is said by a list that the authority has signed.
+_FROM_NOBODY_REVOKED: Final = frozenset({"requests", "orders", "receipts"})
 #: How old a message may be, in seconds. A broker keeps orders for a vehicle that is away, and the
 #: longest for as long as its session (`persistent_client_expiration` in images/broker/common.conf);
 #: requests wait for nobody. Of what is retained the newest is true, however old.
@@ -57,8 +62,8 @@ def check(trust: Trust, message: Incoming, receiver: Identity, now: float) -> Id
     """Who has sent a message. ``now`` is in seconds since 1970.
 
     Raises BadSignature if it is of nobody who may send to this topic, is not for its receiver, is
-    too old, or is a request of whose certificate was revoked since; NotSigned if nobody vouches
-    for it.
+    too old, or is a request, an order or a receipt of whose certificate was revoked since;
+    NotSigned if nobody vouches for it.
     """
     if not _may(receiver, "receive", message.topic):
         raise BadSignature(f"a message to {message.topic:.200} is not for {receiver}")
@@ -73,8 +78,7 @@ def check(trust: Trust, message: Incoming, receiver: Identity, now: float) -> Id
         raise BadSignature(f"{who} may send nothing to {message.topic:.200}, and has signed it")
     address = topics.parse(message.topic)
     channel = address.channel if address is not None else ""
-    if channel == "requests":
-        # A report may have been on its way, and the broker says a last will because of it.
+    if channel in _FROM_NOBODY_REVOKED:
         trust.check_not_revoked(signature)
     _check_age(message.topic, channel, signature.at, now)
     return who

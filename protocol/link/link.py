@@ -52,7 +52,8 @@ class Link:
     ``identity`` is the folder that proves who we are to a broker that speaks TLS (``mqtts://``); it
     is read before each connection, and a connection is made anew when a later certificate is in it.
     Raises BadIdentity if there has to be one, or may not be. What we send is signed by it;
-    whoever handles a message that came looks at its sender's, by `check`.
+    whoever handles a message that came looks at its sender's, by `check`, and by ``trust`` if it is
+    given, else by the authority of that folder.
 
     ``on_up`` runs after each connection, subscriptions made; ``will`` is asked before each.
     ``session_expiry_s`` 0 gives a session that ends with the connection, as members of a shared
@@ -75,6 +76,7 @@ class Link:
         publish_window: int = NARROW,
         receive_window: int = RECEIVE_WINDOW,
         identity: Path | None = None,
+        trust: Trust | None = None,
     ) -> None:
         self.address = parse_url(url)
         self.client_id = client_id
@@ -90,7 +92,7 @@ class Link:
         self._identity = credentials.needed(url, identity)
         self._refused: IdentityError | None = None
         self._signer: Signer | None = None
-        self._trust: Trust | None = None
+        self._trust = trust
 
     async def __aenter__(self) -> Self:
         self._keeper = asyncio.create_task(self._keep(), name=f"link-{self.client_id}")
@@ -254,7 +256,7 @@ class Link:
             )
             try:
                 if self._identity is not None and self._signer is None:
-                    self._trust = Trust.load(self._identity / "ca.pem")
+                    self._trust = self._trust or Trust.load(self._identity / "ca.pem")
                     self._signer = Signer(self._identity)
                 await connection.open(self._session_expiry_s, self._last_will())
                 await connection.subscribe(self._subscriptions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -18,7 +19,7 @@ import oodida
 from edge_runtime.vouched import Vouched
 from oodida.cli.proving import read
 from oodida.pki import Pki
-from protocol import identity, messages, topics
+from protocol import endorsement, identity, messages, topics
 from protocol.endorsement import TRIAL
 from protocol.errors import BadProof, BadSignature, ModuleRefused, NoProof, NotSigned
 from protocol.identity import IdentityRole
@@ -39,6 +40,7 @@ from protocol.messages import (
     new_id,
 )
 from protocol.module import Module, Side, digest_of
+from protocol.revocation import FILE
 from protocol.signing import Signer
 from tests.conftest import until
 from tests.secure import Raw, Secure
@@ -104,10 +106,10 @@ def say(trusted: Trusted, topic: str, message: BaseModel) -> None:
     asyncio.run(scenario())
 
 
-def raw_of(trusted: Trusted, who: str) -> Raw:
+def raw_of(trusted: Trusted, folder: Path, who: str) -> Raw:
     """A connection of a client that signs nothing, as what a broker makes up is not signed."""
     port = int(trusted.fleet.url.rpartition(":")[2])
-    made = Raw(Secure(port, trusted.pki), trusted.enroll(who), f"{who}/{new_id()}")
+    made = Raw(Secure(port, trusted.pki), folder, f"{who}/{new_id()}")
     assert made.connect() == 0
     return made
 
@@ -227,7 +229,7 @@ def test_what_a_broker_makes_up_in_the_clouds_place_is_dropped(trusted: Trusted)
     )  # fmt: skip
     topic = topics.orders("vehicles", "car-1")
     unsigned, _ = messages.encode(order)
-    link = raw_of(trusted, "orchestrator:evil")
+    link = raw_of(trusted, trusted.enroll("orchestrator:evil"), "orchestrator:evil")
     assert link.publish(topic, unsigned) == 0
     assert until(lambda: f"{topic} has no signature" in trusted.log("vehicle-car-1"))
     thief = Signer(trusted.enroll("vehicle:car-2"))  # whose key is a vehicle's
@@ -296,12 +298,72 @@ def test_what_a_broker_makes_up_in_anothers_place_is_refused_and_audited(
         ),
     }  # fmt: skip
     topic, message = said[role]
-    link = raw_of(trusted, f"{role}:{name}")
+    link = raw_of(trusted, trusted.enroll(f"{role}:{name}"), f"{role}:{name}")
     assert link.publish(topic, messages.encode(message)[0]) == 0
     link.close()
     actor = name if role == "analyst" else f"{role}:{name}"
     assert until(lambda: bool([*fleet.audit(actor)]))
     assert {act.code for act in fleet.audit(actor)} == {"not_signed"}
+
+
+def test_who_was_revoked_ships_and_orders_nothing_though_the_broker_lets_him_in(
+    trusted: Trusted, tmp_path: Path
+) -> None:
+    """A stolen key of an orchestrator, and a broker that does not keep to the authority's list."""
+    fleet, pki = trusted.fleet, trusted.pki
+    fleet.deploy(SOURCE, name="held")
+    assert until(lambda: trusted.stored("car-1", "held") != "")
+    own, at = kept(trusted.folder, "car-1", "held"), time.time() - 60
+    stolen = tmp_path / "stolen"
+    shutil.copytree(trusted.enroll("orchestrator:evil"), stolen)
+    thief = Signer(stolen)
+    lists = [pki.folder / "broker" / FILE, pki.folder / "revoked" / FILE]
+    before = lists[0].read_bytes()
+    pki.revoke(thief.who, dt.datetime.now(dt.UTC))
+    lists[0].write_bytes(before)  # the broker's own, of which it has kept an older one
+    listed, parts = lists[1].read_bytes(), ("vehicle-car-1", "vehicle-car-2", "worker-1")
+    for part in parts:
+        assert until(lambda p=part: (trusted.folder / p / FILE).read_bytes() == listed), part  # type: ignore[misc]
+    assert own.endorsement is not None
+    again = endorsement.counter_sign(
+        thief, own.module().model_copy(update={"generation": 9}), endorsement.vehicle("car-1"),
+        deployment=own.endorsement.deployment, asked=own.endorsement.asked,
+        analyst=own.endorsement.analyst, at=at,
+    )  # fmt: skip
+    order = OnboardOrder(
+        id=new_id(), assignment=new_id(), iteration=1, user_id="ada", method="custom",
+        module="held", signals=(SIGNAL,), samples=5, first=0, timeout_s=30,
+    )  # fmt: skip
+    said: list[tuple[str, BaseModel]] = [
+        (topics.modules("car-1", "ada", "held"), ModuleMessage.of(again)),
+        (topics.orders("vehicles", "car-1"), order),
+    ]
+    link = raw_of(trusted, stolen, "orchestrator:evil")
+    for topic, message in said:
+        payload, _ = messages.encode(message)
+        dated_back = authentic.signed(thief, Outgoing(topic, payload), at)
+        assert link.publish(topic, payload, signature=dated_back.signature) == 0
+    # And the list before, with a word of its own.
+    older = authentic.signed(thief, Outgoing(topics.revoked(), before), at)
+    assert link.publish(topics.revoked(), before, signature=older.signature) == 0
+    link.close()
+    assert until(lambda: 9 in trusted.refused("car-1", "held"))
+    log = "vehicle-car-1"
+    gone = (
+        f"on {topics.orders('vehicles', 'car-1')}: the certificate of {thief.who} has been revoked"
+    )
+    assert until(lambda: gone in trusted.log(log))
+    assert until(lambda: "somebody repeats an older one" in trusted.log(log))
+    assert order.id not in trusted.log("orchestrator")  # nothing came of it
+    assert (trusted.folder / log / FILE).read_bytes() == listed
+    run = fleet.submit(
+        oodida.Assignment(
+            vehicles=oodida.Select.ids("car-1"),
+            onboard=oodida.Onboard("custom", module="held", signals=SIGNAL, samples=20),
+            offboard=oodida.Offboard("max"),
+        )
+    )
+    assert run.result(60) == 20  # what is there runs on
 
 
 def test_a_worker_tries_no_code_that_nobody_vouched_for(trusted: Trusted) -> None:

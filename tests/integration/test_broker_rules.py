@@ -28,7 +28,7 @@ NAMES = ("car-1", "car-2", "w-1", "w-2", "ann", "bob", "o-1")
 
 def every_topic() -> list[str]:
     """Each channel of each name in each family, whoever has it."""
-    found = [topics.offboard_orders(), topics.offboard_modules("ann", "m")]
+    found = [topics.offboard_orders(), topics.offboard_modules("ann", "m"), topics.revoked()]
     for name in NAMES:
         found += [topics.requests(name), topics.replies(name, "c"), topics.events(name, "x")]
         found += [topics.modules(name, "ann", "m")]

@@ -15,9 +15,10 @@ from tests.conftest import ROOT
 NAMES = st.from_regex(NAME, fullmatch=True).filter(is_name)
 VERBS: tuple[Verb, ...] = ("send", "retain", "receive", "subscribe")
 SUBTREES = {"vehicle": "vehicles", "worker": "workers", "analyst": "analysts"}
-#: What a worker may hear beyond its own subtree: off-board work is any worker's.
+#: What some may hear beyond their own subtree: off-board work is any worker's, what the authority
+#: has taken back is for all that run code.
 COMMON = {
-    topics.offboard_orders(), topics.every_offboard_module(),
+    topics.revoked(), topics.offboard_orders(), topics.every_offboard_module(),
     topics.subscription(topics.offboard_orders(), topics.WORKERS),
 }  # fmt: skip
 
@@ -87,6 +88,9 @@ def test_what_the_parts_do_is_allowed() -> None:
         ("vehicle", "a", "receive", topics.orders("vehicles", "a")),
         ("worker", "a", "subscribe", topics.subscription(topics.offboard_orders(), "workers")),
         ("orchestrator", "o", "retain", topics.modules("a", "ann", "m")),
+        ("orchestrator", "o", "retain", topics.revoked()),
+        ("vehicle", "a", "receive", topics.revoked()),
+        ("worker", "a", "subscribe", topics.revoked()),
         ("orchestrator", "o", "send", topics.replies("ann", "c")),
         ("analyst", "ann", "send", topics.requests("ann")),
         ("analyst", "ann", "receive", topics.events("ann", "x")),
@@ -95,3 +99,11 @@ def test_what_the_parts_do_is_allowed() -> None:
     for role, name, verb, topic in allowed:
         assert may(role, name, verb, topic), (role, verb, topic)
     assert not may("vehicle", "a", "retain", topics.reports("vehicles", "a")), "it would stay"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_what_was_taken_back_is_said_by_orchestrators_and_heard_by_who_runs_code(role: str) -> None:
+    may_do = {verb for verb in VERBS if may(role, "a", verb, topics.revoked())}
+    hears = {"receive", "subscribe"}
+    says = {"send", "retain"}
+    assert may_do == {"vehicle": hears, "worker": hears, "orchestrator": says}.get(role, set())

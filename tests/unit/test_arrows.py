@@ -32,6 +32,7 @@ OUTSIDE = {
     "cryptography": (
         "frontend/oodida/pki/",
         "protocol/certificate.py",
+        "protocol/revocation.py",
         "protocol/signing.py",
         "protocol/link/enrolment.py",
         "protocol/link/credentials.py",

@@ -33,6 +33,7 @@ CHANNELS: Final[dict[str, tuple[str, str, str]]] = {
     "offboard orders": (CLOUD, topics.offboard_orders(), "worker:w-1"),
     "offboard modules": (CLOUD, topics.offboard_modules("ada", "m"), "worker:w-1"),
     "modules": (CLOUD, topics.modules("car-1", "ada", "m"), "vehicle:car-1"),
+    "revoked": (CLOUD, topics.revoked(), "worker:w-1"),
     "receipts": (CLOUD, topics.receipts("vehicles", "car-1"), "vehicle:car-1"),
     "replies": (CLOUD, topics.replies("ada", "c"), "analyst:ada"),
     "events": (CLOUD, topics.events("ada", "x"), "analyst:ada"),
@@ -163,7 +164,8 @@ def test_what_was_said_to_somebody_is_for_nobody_else(
     came = over_the_wire(authentic.signed(signer(who), Outgoing(topic, b"{}"), AT))
     for name in ("other", "car-1", "car-2", "ada", "w-1", "w-2"):
         other = Identity(role, name)  # type: ignore[arg-type]
-        common = role == "worker" and to == "worker:w-1" and "offboard" in topic
+        common = role == "worker" and to == "worker:w-1" and ("offboard" in topic)
+        common = common or (role in ("vehicle", "worker") and topic == topics.revoked())
         if (role == "orchestrator" and to == CLOUD) or common or str(other) == to:
             assert check(trust, came, AT, str(other)) == identity.parse(who)
         else:

@@ -26,6 +26,7 @@ from protocol.messages import Deploy, ModuleMessage, TaskReport
 from protocol.module import Module, Side, digest_of
 from protocol.outcome import Kind, Outcome
 from protocol.result_receipt import CodeRun, of_inputs, signed
+from protocol.revocation import NOTHING
 from protocol.signing import CLOCKS_DIFFER_S, Signature, Signer, Trust, canonical, fingerprint
 from tests.conftest import until
 
@@ -227,7 +228,7 @@ def test_the_cloud_keeps_to_the_list_that_there_is_now(world: World, tmp_path: P
     folder, _ = world.pki.enroll(identity.of("analyst", "liv"), NOW)
     beside = tmp_path / "identity"
     shutil.copytree(world.pki.folder / "identities" / "orchestrator" / "o-1", beside)
-    assert Vouching.load(beside).revoked.now == {}  # nobody has told it of a list
+    assert Vouching.load(beside).revoked.now is NOTHING  # nobody has told it of a list
     shutil.copy(world.pki.folder / "revoked" / "crl.pem", beside)
     cloud = Vouching.load(beside)
     signed = deploy(user_id="liv").signed(Signer(folder), AT)
