@@ -51,7 +51,7 @@ TO_CLOUD: Final = (
 )  # fmt: skip
 TO_VEHICLE: Final = (
     topics.orders("vehicles", "car-1"), topics.receipts("vehicles", "car-1"),
-    topics.modules("car-1", "ada", "m"), topics.modules("car-1", "eve", "m"),
+    topics.modules("car-1", "ada", "m"), topics.modules("car-1", "eve", "m"), topics.revoked(),
 )  # fmt: skip
 TO_ANALYST: Final = ("replies", "events")
 

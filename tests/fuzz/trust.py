@@ -10,6 +10,7 @@ import base64
 import contextlib
 import datetime as dt
 import io
+import tempfile
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -19,14 +20,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import TypeAdapter, ValidationError
 
+from edge_runtime.revoked import Revoked
 from oodida.cli import proving
+from oodida.pki.authority import Authority
 from protocol import endorsement, mandate, messages, proof, result_receipt, values
-from protocol.errors import BadProof, BadRequest
+from protocol.errors import BadProof, BadRequest, BadSignature
 from protocol.identity import Identity
 from protocol.link import credentials, enrolment
 from protocol.messages import Entry, ModuleMessage
 from protocol.proof import READER, Proof, fingerprint_of
 from protocol.result_receipt import ResultReceipt, of_inputs
+from protocol.revocation import FILE
 from protocol.signing import Signature, Signer, Trust, fingerprint
 from tests.fuzz.law import LawBroken, Target
 from tests.fuzz.targets import content_type, in_a_file, typed
@@ -48,6 +52,15 @@ BY_CAR: Final = world().signers[str(CAR)].sign("fuzz", STATEMENT, world().at)
 def _trust() -> Trust:
     """As somebody has it who sees a certificate for the first time."""
     return Trust.load(world().pki.folder / "ca.pem")
+
+
+def _listed(*serials: int) -> bytes:
+    folder = world().pki.folder
+    authority = Authority.load(*((folder / name).read_bytes() for name in ("ca.pem", "ca.key")))
+    return authority.revocation_list(dict.fromkeys(serials, BEGINS), len(serials), BEGINS)
+
+
+OLDER: Final = _listed(1)
 
 
 def _must_be(same: bool) -> None:
@@ -106,6 +119,21 @@ def _revoked(path: Path) -> None:
     Trust.load(world().pki.folder / "ca.pem", path)
 
 
+def _revoked_heard(data: bytes) -> None:
+    """A list as it comes to a vehicle, which has one already and keeps it at a start."""
+    with tempfile.TemporaryDirectory(prefix="oodida-fuzz-") as name:
+        folder, trust = Path(name), _trust()
+        (folder / FILE).write_bytes(OLDER)
+        Revoked(trust, folder).take(data)
+        then = _trust()
+        Revoked(then, folder)
+        _must_be(trust._revoked == then._revoked)
+        _must_be(then._revoked.keys() in ({1}, {1, 2}))
+        if then._revoked.keys() == {1, 2}:
+            return
+    raise BadSignature("it was not taken")
+
+
 def _identity(path: Path) -> None:
     """The folder of an identity whose certificate was damaged, or put there by somebody."""
     own = world().pki.folder / "identities" / "vehicle" / "car-1"
@@ -120,11 +148,15 @@ def _identity(path: Path) -> None:
 
 
 def _pem(kind: str, read: Any, name: str, data: bytes) -> None:
+    _pem_of(kind, partial(in_a_file, read, name), data)
+
+
+def _pem_of(kind: str, read: Any, data: bytes) -> None:
     """Of DER, which can be changed more deeply, PEM is made."""
     if not data.startswith(b"-"):
         body = base64.encodebytes(data).decode()
         data = f"-----BEGIN {kind}-----\n{body}-----END {kind}-----\n".encode()
-    in_a_file(read, name, data)
+    read(data)
 
 
 # --- signed by whoever can sign -------------------------------------------------------------------
@@ -218,6 +250,10 @@ def _targets() -> Iterator[Target]:
     listed = (world().pki.folder / "broker" / "crl.pem").read_bytes()
     crl = x509.load_pem_x509_crl(listed).public_bytes(Encoding.DER)
     yield Target("revocation list", partial(_pem, "X509 CRL", _revoked, "crl.pem"), (listed, crl))
+    newer = _listed(1, 2)
+    der = x509.load_pem_x509_crl(newer).public_bytes(Encoding.DER)
+    heard = partial(_pem_of, "X509 CRL", _revoked_heard)
+    yield Target("revocation list that comes", heard, (newer, der, OLDER))
     yield Target("identity", partial(_pem, "CERTIFICATE", _identity, "cert.pem"), (_DER,))
 
 
