@@ -116,7 +116,10 @@ def main() -> None:
 
         async def serve(ready: asyncio.Event) -> None:
             with reading(gauges):
-                async with monitored(options.metrics, metrics.INSTRUMENTS, checks):
+                async with monitored(
+                    options.metrics, metrics.INSTRUMENTS, checks,
+                    in_the_clear=options.metrics_in_the_clear,
+                ):  # fmt: skip
                     await service.run(ready)
 
         asyncio.run(run_until_told(serve, stop_on_eof=options.stop_on_eof))

@@ -21,6 +21,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from protocol import metrics
 from protocol.errors import BadRequest, SetupError
+from protocol.link.address import Address
 from protocol.metrics import Instrument, Wsgi
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="answer /metrics, /health/live and /health/ready there, on loopback if no host is "
         "given (default: nowhere)",
     )  # fmt: skip
+    parser.add_argument(
+        "--metrics-in-the-clear", action="store_true",
+        help="also beyond this machine, where whoever asks is answered: the network is your own",
+    )  # fmt: skip
     parser.add_argument("--log-level", default="INFO", help="DEBUG, INFO, WARNING or ERROR")
     parser.add_argument(
         "--log-format", choices=("text", "json"), default="text",
@@ -72,19 +77,28 @@ def _checked(text: str) -> str:
 
 @asynccontextmanager
 async def monitored(
-    where: str | None, instruments: Iterable[Instrument], checks: Checks
+    where: str | None,
+    instruments: Iterable[Instrument],
+    checks: Checks,
+    *,
+    in_the_clear: bool = False,
 ) -> AsyncIterator[Place | None]:
     """While this lasts, answer at ``where``, from a thread; None answers nowhere.
 
     ``checks`` say by name what has to be well for the program to be ready. They are called from
     other threads. Gives the place, whose port is the one found where 0 was asked for. Raises
-    SetupError where nobody may listen.
+    SetupError where nobody may listen, and beyond this machine unless it is ``in_the_clear``.
     """
     if where is None:
         yield None
         return
     loop = asyncio.get_running_loop()
     asked = place(where)
+    if not (in_the_clear or Address(*asked).is_loopback):
+        raise SetupError(
+            f"metrics at {where} would be answered beyond this machine, without TLS and to whoever "
+            "asks: leave out the host, or add --metrics-in-the-clear if the network is your own"
+        )
     try:
         server = make_server(
             *asked,

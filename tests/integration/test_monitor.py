@@ -9,7 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,18 +30,18 @@ def get(url: str) -> tuple[int, str]:
 
 
 @contextmanager
-def program(log: Path, *command: str) -> Iterator[str]:
+def program(log: Path, *command: str, where: Sequence[str] = ("--metrics=0",)) -> Iterator[str]:
     """A program of ours with metrics at a free port; gives the address of its monitor."""
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command, "--metrics=0", "--log-format=json", "--stop-on-eof"],
+            [sys.executable, "-m", *command, *where, "--log-format=json", "--stop-on-eof"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=file,
         )
 
     def place() -> re.Match[str] | None:
-        return re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
+        return re.search(r"http://(127\.0\.0\.1|0\.0\.0\.0):\d+", log.read_text())
 
     try:
         assert until(lambda: place() is not None), log.read_text()
@@ -74,6 +74,28 @@ def test_an_orchestrator_tells_how_it_is(orchestrator: str, broker: str, tmp_pat
     assert "oodida_orchestrator_turn_seconds_count" in told
     for line in (tmp_path / "log").read_text().splitlines():
         assert json.loads(line)["orchestrator"]
+
+
+@pytest.mark.parametrize("part", [["orchestrator"], ["edge_runtime", "--name=m", "--pool=0"]])
+def test_beyond_this_machine_there_are_no_metrics_unless_that_is_said(
+    tmp_path: Path,
+    engine: None,  # noqa: ARG001
+    part: list[str],
+) -> None:
+    asked = [sys.executable, "-m", *part, "--metrics=0.0.0.0:0", "--broker=mqtt://127.0.0.1:1"]
+    ended = subprocess.run(
+        asked, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert "setup_error" in ended.stderr
+    assert "--metrics-in-the-clear" in ended.stderr
+
+
+def test_on_a_network_of_ones_own_there_are(tmp_path: Path, engine: None) -> None:  # noqa: ARG001
+    clear = ["--metrics-in-the-clear", "--metrics=0.0.0.0:0"]
+    options = ["--name=m", "--broker=mqtt://127.0.0.1:1", f"--state={tmp_path}/state", "--pool=0"]
+    with program(tmp_path / "log", "edge_runtime", *options, where=clear) as url:
+        assert get(f"{url}/health/live")[0] == 200
 
 
 def test_a_vehicle_without_a_broker_lives_and_is_not_ready(tmp_path: Path, engine: None) -> None:  # noqa: ARG001

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from edge_runtime import metrics as edge
 from orchestrator import metrics as cloud
+from protocol.errors import SetupError
 from protocol.metrics import Counter, Gauge, Histogram, Instrument, Wsgi, gather, reading
+from protocol.monitor import monitored
 from tests.conftest import ROOT
 
 ALL = [*cloud.INSTRUMENTS, *edge.INSTRUMENTS]
@@ -89,3 +92,23 @@ def test_the_reference_has_no_other() -> None:
     told = (ROOT / "docs" / "reference" / "metrics.md").read_text()
     named = set(re.findall(r"^\| `(oodida_[a-z_]+)`", told, re.MULTILINE))
     assert named == {instrument.name for instrument in ALL}
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "example.org", "10.1"])  # noqa: S104
+def test_nobody_listens_beyond_this_machine_unless_it_is_said(host: str) -> None:
+    async def listen() -> None:
+        async with monitored(f"{host}:0", (), {}):
+            raise AssertionError(host)
+
+    with pytest.raises(SetupError, match="--metrics-in-the-clear"):
+        asyncio.run(listen())
+
+
+@pytest.mark.parametrize("where", ["0", "127.0.0.1:0", "localhost:0", ":0"])
+def test_on_this_machine_nothing_has_to_be_said(where: str) -> None:
+    async def listen() -> int:
+        async with monitored(where, (), {}) as found:
+            assert found is not None
+            return found.port
+
+    assert asyncio.run(listen()) > 0
