@@ -356,6 +356,12 @@ def test_who_was_revoked_ships_and_orders_nothing_though_the_broker_lets_him_in(
     assert until(lambda: "somebody repeats an older one" in trusted.log(log))
     assert order.id not in trusted.log("orchestrator")  # nothing came of it
     assert (trusted.folder / log / FILE).read_bytes() == listed
+    # Whoever comes later is told by the cloud's own word, which replaces that of the thief.
+    late = raw_of(trusted, trusted.enroll("vehicle:car-9"), "vehicle:car-9")
+    assert late.subscribe(topics.revoked()) == 1
+    while late.heard.get(timeout=20) != (topics.revoked(), listed):
+        pass
+    late.close()
     run = fleet.submit(
         oodida.Assignment(
             vehicles=oodida.Select.ids("car-1"),
