@@ -104,7 +104,7 @@ class Link:
                 return_when=asyncio.FIRST_COMPLETED,
             )
         except asyncio.CancelledError:
-            await self.__aexit__()
+            await self._leave_unseen()
             raise
         finally:
             stood = first.done()  # it may have ended again already: then the next one is made
@@ -112,8 +112,14 @@ class Link:
         if stood:
             return self
         problem = self._not_entered()
-        await self.__aexit__()
+        await self._leave_unseen()
         raise problem
+
+    async def _leave_unseen(self) -> None:
+        """Nobody came in who could say more than goodbye: what `on_up` said is for the will."""
+        if self._keeper is not None:
+            await end_task(self._keeper)
+        self.die()
 
     def _not_entered(self) -> LinkError:
         if self._keeper is not None and self._keeper.done():  # it gives up for two reasons only

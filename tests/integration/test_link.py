@@ -186,6 +186,31 @@ def test_a_death_is_told_by_the_will_and_a_goodbye_is_not(broker: str) -> None:
     run(scenario)
 
 
+def test_who_is_told_to_stop_while_it_enters_leaves_no_word_of_its_birth_behind(
+    broker: str,
+) -> None:
+    """Nobody is inside who could say goodbye, and what `on_up` said is said."""
+    where = topic()
+
+    async def scenario() -> None:
+        async def born() -> None:
+            entering.cancel()
+            await link.publish(Outgoing(where, b"born"))
+
+        will = Will(where, b"died", delay_s=0)
+        link = Link(broker, new_id(), will=lambda: will, on_up=born)
+        async with Link(broker, new_id(), subscriptions=[where]) as watcher:
+            entering = asyncio.create_task(link.__aenter__())
+            with pytest.raises(asyncio.CancelledError):
+                await entering
+            for said in (b"born", b"died"):
+                message = await watcher.receive()
+                message.acknowledge()
+                assert message.payload == said
+
+    run(scenario)
+
+
 def test_it_comes_back_by_itself_and_subscribes_again(broker: str) -> None:
     where = topic()
 
