@@ -6,6 +6,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,13 @@ def engine() -> None:
 @pytest.fixture(scope="session")
 def broker(engine: None) -> Iterator[str]:  # noqa: ARG001
     """The address of a broker in a container, the image that is shipped."""
+    with a_broker() as url:
+        yield url
+
+
+@contextmanager
+def a_broker() -> Iterator[str]:
+    """One that nobody else speaks with."""
     from testcontainers.core.container import DockerContainer
     from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 

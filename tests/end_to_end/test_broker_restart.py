@@ -20,12 +20,13 @@ pytestmark = pytest.mark.alone
 
 
 @pytest.fixture(scope="module")
-def fleet(engine: None) -> Iterator[oodida.Fleet]:  # noqa: ARG001
+def fleet(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[oodida.Fleet]:  # noqa: ARG001
     """A system whose broker comes back at the same address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with oodida.local({"car-1": None, "car-2": None}, port=port, others=["eve"]) as fleet:
+    folder, cars = tmp_path_factory.mktemp("restarted"), {"car-1": None, "car-2": None}
+    with oodida.local(cars, port=port, others=["eve"], folder=folder) as fleet:
         yield fleet
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import oodida
+from tests import command
 from tests.end_to_end.conftest import VEHICLES, System
 
 COMMANDS = (
@@ -30,16 +28,12 @@ def oodida_(
 ) -> tuple[str, str]:
     """Run the command; (standard output, standard error)."""
     environ = {
-        **os.environ, "OODIDA_URL": url, "OODIDA_USER": user, "COLUMNS": str(columns),
+        "OODIDA_URL": url, "OODIDA_USER": user, "COLUMNS": str(columns),
         "OODIDA_IDENTITY": "" if identity is None else str(identity),
     }  # fmt: skip
-    program = "from oodida.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", program, *words],
-        env=environ, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == status, (done.stdout, done.stderr)
-    return done.stdout, done.stderr
+    done = command.run(*words, environ=environ)
+    assert done.status == status, done
+    return done.out, done.err
 
 
 def as_json(*words: str, **options: Any) -> list[Any]:
@@ -49,22 +43,9 @@ def as_json(*words: str, **options: Any) -> list[Any]:
 
 def test_help_teaches() -> None:
     out, _ = oodida_("--help")
-    for command in [
-        "demo",
-        "up",
-        "vehicles",
-        "methods",
-        "deploy",
-        "run",
-        "watch",
-        "cancel",
-        "modules",
-        "check",
-        "environments",
-        "profiles",
-    ]:
-        assert f" {command} " in out
-        text, _ = oodida_(command, "--help")
+    for name in COMMANDS:
+        assert f" {name} " in out
+        text, _ = oodida_(name, "--help")
         assert "--json" in text
 
 

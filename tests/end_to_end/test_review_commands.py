@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import oodida
+from tests.command import run
 from tests.conftest import until
 
 pytestmark = pytest.mark.timeout(180)
@@ -38,15 +36,12 @@ def ada(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[oodi
 def command(fleet: oodida.Fleet, user: str, *words: str, answer: str = "") -> tuple[int, str]:
     """The status of a command of somebody's, and what it said."""
     assert fleet.identity is not None
-    done = subprocess.run(
-        [sys.executable, "-c", "from oodida.cli import main; main()", *words],
-        env={
-            **os.environ, "OODIDA_URL": fleet.url, "COLUMNS": "200", "OODIDA_USER": "",
-            "OODIDA_IDENTITY": str(fleet.identity.with_name(user)),
-        },
-        input=answer, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    return done.returncode, done.stdout + done.stderr
+    environ = {
+        "OODIDA_URL": fleet.url, "COLUMNS": "200", "OODIDA_USER": "",
+        "OODIDA_IDENTITY": str(fleet.identity.with_name(user)),
+    }  # fmt: skip
+    done = run(*words, environ=environ, answer=answer)
+    return done.status, done.out + done.err
 
 
 def value(fleet: oodida.Fleet) -> object:

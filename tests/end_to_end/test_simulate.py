@@ -22,6 +22,7 @@ from edge_runtime.signals import SimulatedDriver
 from edge_runtime.simulate.plan import Plan
 from edge_runtime.simulate.taken import refuse_taken
 from protocol.errors import ModuleRefused, NameInUse
+from tests import command
 from tests.conftest import until
 
 PROGRAM = "from oodida.cli import main; main()"
@@ -123,12 +124,9 @@ def test_no_broker_is_one_clear_error() -> None:
 
 
 def failed(*words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, "simulate", *words],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
-    return " ".join(done.stderr.split())
+    done = command.run("simulate", *words)
+    assert done.status == 1
+    return " ".join(done.err.split())
 
 
 def test_names_that_are_online_already_are_refused(cloud: oodida.Fleet) -> None:
@@ -251,10 +249,8 @@ def test_simulated_vehicles_with_certificates_work_where_they_are_asked_for() ->
     with oodida.local({}) as cloud:
         assert cloud.identity is not None
         identities = cloud.identity.parents[1]
-        program = [sys.executable, "-c", PROGRAM, "enroll", "vehicle", "safe-", "--count", "6"]
-        subprocess.run(
-            [*program, "--pki", str(identities.parent)], check=True, capture_output=True, timeout=60
-        )
+        enroll = ("enroll", "vehicle", "safe-", "--count", "6", "--pki", str(identities.parent))
+        assert command.run(*enroll).status == 0
         words = ["--vehicles=6", "--processes=2", "--prefix=safe-"]
         words.append(f"--identities={identities / 'vehicle'}")
         with simulated(cloud.url, *words) as (process, told):
