@@ -36,13 +36,13 @@ setup: $(PROJECT) ## virtual environment, container engine and images
 demo: setup ## a fleet on this machine: deploy, run, replace while it runs
 	@$(BIN)/oodida demo
 
-# Unit tests need nothing but a processor. Those that wait for an engine and for each other's parts do
+# Unit tests and short runs of the fuzzer need nothing but a processor. Those that wait for an engine and for each other's parts do
 # so two at a time. What looks at the whole machine, or breaks it, has it for itself.
 SHARED := tests/contract tests/integration tests/end_to_end
 test: setup check ## setup, check, and every test
-	@$(BIN)/pytest tests/unit -n 2
+	@$(BIN)/pytest tests/unit tests/fuzz -n 2
 	$(BIN)/pytest $(SHARED) -m "not alone" -n 2 --dist loadfile
-	$(BIN)/pytest --ignore=tests/unit $(addprefix --ignore=,$(SHARED))
+	$(BIN)/pytest tests/attack tests/chaos
 	$(BIN)/pytest $(SHARED) -m alone
 
 chaos: setup ## break a system of 20 vehicles at random points, SEEDS=1 times, and see what was lost

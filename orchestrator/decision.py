@@ -56,11 +56,13 @@ def decide(
     authority: Authority = EVERYBODY,
     holdings: Holdings | None = None,
     acts: Sequence[Act] = (),
+    away: bool = False,
 ) -> Decided:
     """Handle a batch in one transaction, with what is overdue, and what is due to the outbox.
 
     What has to be in the audit log, the desk writes there in the same transaction; ``acts`` are
-    what was done without one. ``holdings`` is how much everybody may have here.
+    what was done without one. ``holdings`` is how much everybody may have here. ``away``: there is
+    no connection to the broker.
 
     If another orchestrator is in the way, it is decided again on what is there then. Raises what
     the store raises; then nothing has changed.
@@ -70,8 +72,10 @@ def decide(
         try:
             done, desk.senders = _once(
                 database, batch, due, roll, vouching, desk, authority=authority,
-                holdings=holdings or Holdings(), acts=acts, last=attempt == ATTEMPTS,
+                holdings=holdings or Holdings(), acts=acts, last=attempt == ATTEMPTS, away=away,
             )  # fmt: skip
+            if roll is not None:
+                roll.begun = True
             return done
         except Exception as error:
             if attempt == ATTEMPTS or not problems.contended(error):
@@ -83,11 +87,15 @@ def decide(
 def _once(
     database: Database, batch: Sequence[Incoming], due: Due, roll: RollCall | None,
     vouching: Vouching | None, desk: Desk, *, authority: Authority, holdings: Holdings,
-    acts: Sequence[Act], last: bool,
+    acts: Sequence[Act], last: bool, away: bool,
 ) -> tuple[Decided, Mapping[str, Quiet]]:  # fmt: skip
     with database.transaction() as session:
-        turn = Turn(session, time.time(), last_try=last, vouching=vouching, authority=authority)
+        turn = Turn(
+            session, time.time(), last_try=last, away=away, vouching=vouching, authority=authority
+        )
         turn.acts += acts
+        if roll is not None and not roll.begun:
+            roll.begin(turn)
         inbox.read(turn, batch, roll, holdings)
         # Asked once: its clock runs on while the turn is decided.
         rolled = roll is not None and not roll.left_s

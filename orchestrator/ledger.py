@@ -34,6 +34,7 @@ def fleet(turn: Turn) -> Fleet:
     return Fleet(
         online=frozenset(s.name for s in known if s.online),
         gone={s.name: s.gone_at for s in known if not s.online},
+        away=turn.away,
     )
 
 
@@ -90,7 +91,9 @@ def count(turn: Turn, row: AssignmentRow, now: Situation) -> Count:
             if group.online:
                 waiting += group.number
             elif group.gone_at is not None:
-                until = group.gone_at + planner.patience_s(state)
+                # While nobody can be heard, nobody is lost: that is told by the next roll call.
+                since = turn.now if turn.away else group.gone_at
+                until = since + planner.patience_s(state)
                 if turn.now < until:
                     waiting += group.number
                     ends.append(until)

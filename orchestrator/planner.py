@@ -60,10 +60,14 @@ class TaskView(NamedTuple):
 
 
 class Fleet(NamedTuple):
-    """Who is connected, and when those that are not were lost (None: long ago, or never seen)."""
+    """Who is connected, and when those that are not were lost (None: long ago, or never seen).
+
+    ``away``: it is we who are not, and nobody is lost for good meanwhile.
+    """
 
     online: frozenset[str]
     gone: Mapping[str, float | None]
+    away: bool = False
 
     def knows(self, vehicle: str) -> bool:
         """True if it was ever seen."""
@@ -159,7 +163,7 @@ def awaited(task: TaskView, fleet: Fleet, now: float) -> bool:
     if task.vehicle in fleet.online:
         return True
     gone_at = fleet.gone.get(task.vehicle)
-    return gone_at is not None and now < gone_at + patience_s(task.state)
+    return gone_at is not None and (fleet.away or now < gone_at + patience_s(task.state))
 
 
 def patience_s(state: TaskState) -> float:

@@ -23,17 +23,37 @@ MAX_PRESENCE: Final = 256 * 1024
 ROLL_CALL_S: Final = 20.0
 #: It does not end while presences still come in, and not until so many seconds after the last one.
 QUIET_S: Final = 2.0
+#: For how long a broker that stops may go on speaking before its connections end, in seconds: it is
+#: looked once a second whether they have.
+FAREWELL_S: Final = 3.0
 
 
 @dataclass
 class RollCall:
     """Who has shown a presence since the connection was made, and until when that may be done.
 
-    What the store says of who is online may date from before.
+    What the store says of who is online may date from before. ``lost_at`` is when the connection
+    before was lost, in seconds since 1970; None if there was none.
     """
 
+    lost_at: float | None = None
+    begun: bool = False
     ends_at: float = field(default_factory=lambda: time.monotonic() + ROLL_CALL_S)
     present: set[tuple[str, str]] = field(default_factory=set)
+
+    def begin(self, turn: Turn) -> None:
+        """Who was said to be gone as the connection went is not gone yet.
+
+        A broker that is told to stop tells everybody's last will: it is the broker that went.
+        """
+        if self.lost_at is None:
+            return
+        for role in ("vehicles", "workers"):
+            for name in sorted(queries.gone_since(turn.session, role, self.lost_at - FAREWELL_S)):
+                row = queries.edge(turn.session, role, name, lock=True)
+                if row is not None and not row.online:
+                    row.online, row.gone_at = True, None
+        turn.session.flush()
 
     def saw(self, role: str, name: str) -> None:
         """One has shown a presence."""

@@ -85,6 +85,8 @@ class Service:
             receive_window=WIDE,
         )
         self._roll: RollCall | None = None
+        #: When there was a connection last, in seconds since 1970: it is looked at each turn.
+        self._there_at: float | None = None
         self._outbox = Outbox(name[:64])
         self._aside = Aside()
         self._desk = Desk(name[:64])
@@ -127,7 +129,7 @@ class Service:
         return self._link.connected
 
     async def _on_up(self) -> None:
-        self._roll = RollCall()
+        self._roll = RollCall(self._there_at)
         if self._announcer is not None:
             self._announcer.again()
 
@@ -164,11 +166,13 @@ class Service:
         """Decide a batch however long the store is away; its messages wait for that."""
         pause = PAUSE_S[0]
         while True:
-            due, roll = self._outbox.due(time.time()), self._roll
+            due, roll, there = self._outbox.due(time.time()), self._roll, self._link.connected
+            if there:
+                self._there_at = time.time()
             decide = partial(
                 decision.decide, self._database, batch, due, roll,
                 desk=self._desk, vouching=self._vouching, authority=self._authority.now,
-                holdings=self._holdings, acts=acts,
+                holdings=self._holdings, acts=acts, away=not there,
             )  # fmt: skip
             try:
                 return await self._aside.run(decide, partial(self._settle, batch, due, roll))

@@ -43,6 +43,8 @@ class Turn:
     Where ``deployments`` stand is told once a turn, however many vehicles spoke of them.
     ``vouching`` is None where nobody has a certificate: on one machine.
 
+    ``away``: there is no connection to the broker, and nobody could say that he is there.
+
     ``acts`` go into the audit log with the turn. ``seconds`` is what the messages of each topic
     took by themselves, of the processor.
     """
@@ -55,6 +57,7 @@ class Turn:
     deployments: set[str] = field(default_factory=set)
     acts: list[Act] = field(default_factory=list)
     last_try: bool = False
+    away: bool = False
     vouching: Vouching | None = None
     authority: Authority = EVERYBODY
     spent: Counter[str] = field(default_factory=Counter)

@@ -69,6 +69,14 @@ def online(session: Session, role: str) -> frozenset[str]:
     return frozenset(session.scalars(found))
 
 
+def gone_since(session: Session, role: str, at: float) -> frozenset[str]:
+    """The names of those that were lost at a time in seconds since 1970, or later."""
+    found = select(EdgeRow.name).where(
+        EdgeRow.role == role, EdgeRow.online.is_(False), EdgeRow.gone_at >= at
+    )
+    return frozenset(session.scalars(found))
+
+
 def assignment(session: Session, id_: str) -> AssignmentRow | None:
     """One assignment; nobody else changes it, or its tasks, until this transaction ends."""
     session.flush()

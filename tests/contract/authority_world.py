@@ -48,6 +48,8 @@ class World:
         #: Where there are certificates: what the cloud believes, and with what each signs.
         self.vouching: Vouching | None = None
         self.signers: dict[str, Signer] = {}
+        #: What else a turn is told.
+        self.how: dict[str, Any] = {}
         for name, attributes in CARS.items():
             here = Presence(
                 online=True, session=1, attributes=dict(attributes), signals={"S": "", "GPS": ""}
@@ -71,7 +73,7 @@ class World:
         """One turn of the loop."""
         due = Due("test", (), None, look=False)
         done = decision.decide(
-            self.database, batch, due, authority=self.authority, vouching=self.vouching
+            self.database, batch, due, authority=self.authority, vouching=self.vouching, **self.how
         )
         self.stored = [out for _, item in done.stored for out in written(item)]
         return list(done.fleeting)
