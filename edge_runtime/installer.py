@@ -113,7 +113,8 @@ class Installer:
 
     def _keep(self, module: Module, limits: Limits, lowered: tuple[str, ...]) -> None:
         self._gate.module(module, limits)  # again: its environment may have taken long
-        if self._modules.put(module):
+        here = self._modules.get(module.user_id, module.name)
+        if self._modules.put(module, again=here is not None and not self._vouched.holds(here)):
             self._sandbox.expect(module.environment, limits, imported(module.source))
             self._report(module, "ready", "; ".join(lowered))
             return

@@ -117,12 +117,15 @@ class ModuleStore:
         """The environments of the modules that are here."""
         return {module.environment for module in self._modules.values()}
 
-    def put(self, module: Module) -> bool:
-        """Keep a module; False if a newer generation is or was here, which is never replaced."""
+    def put(self, module: Module, *, again: bool = False) -> bool:
+        """Keep a module; False if a newer generation is or was here, which is never replaced.
+
+        ``again``: also if it is here, as nobody vouches any more for the one that is.
+        """
         if self.newest(module.user_id, module.name) > module.generation:
             return False
         newest = self.get(module.user_id, module.name)
-        if newest is None or not _same(newest, module):
+        if newest is None or again or not _same(newest, module):
             self._write(module)
             self._modules[module.user_id, module.name] = module
             self._wake()

@@ -41,6 +41,15 @@ class Vouched:
             with _told(module):
                 endorsement.check(self._trust, module, self._to)
 
+    def holds(self, module: Module) -> bool:
+        """True if a module may be run, as far as signatures say."""
+        try:
+            if self._trust is not None:
+                endorsement.check(self._trust, module, self._to)
+        except BadSignature:
+            return False
+        return True
+
     def check_arrival(
         self, module: Module, newest: Module | None = None, now: float | None = None
     ) -> None:

@@ -127,7 +127,13 @@ def _overdue(turn: Turn) -> None:
 
 
 def _assignment_overdue(turn: Turn, row: AssignmentRow) -> None:
-    """Whatever is decided, it is not due again at once."""
+    """Whatever is decided, it is not due again at once.
+
+    Who hears nothing leaves it to others whether a vehicle is lost, if there are any; not what is
+    over its deadline.
+    """
+    if turn.away and row.deadline_at is not None and row.deadline_at > turn.now:
+        return
     assignments.overdue(turn, row)
     if row.wake_at is not None and row.wake_at <= turn.now:
         row.wake_at = turn.now + POLL_S

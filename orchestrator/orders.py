@@ -10,12 +10,13 @@ from orchestrator.store import changes, deployment_queries, lease_queries, queri
 from orchestrator.store.tables import AssignmentRow, ModuleRow, TaskRow
 from orchestrator.turn import Turn, dump, load
 from protocol import topics, values
-from protocol.assignment import CUSTOM, Assignment
+from protocol.assignment import CUSTOM, Assignment, Select
 from protocol.errors import ValueTooLarge
 from protocol.lifecycle import AssignmentState, TaskState
 from protocol.mandate import Mandate
-from protocol.messages import MAX_RESULTS, OffboardOrder, OnboardOrder, Submit, new_id
+from protocol.messages import MAX_RESULTS, OffboardOrder, OnboardOrder, new_id
 from protocol.module import Side
+from protocol.outcome import Frozen
 from protocol.result_receipt import of_inputs
 
 
@@ -24,14 +25,22 @@ def spec_of(row: AssignmentRow) -> Assignment:
     return Assignment.model_validate(load(row.spec))
 
 
+class Asked(Frozen):
+    """What an analyst signed beside what is stored: ``vehicles`` if he may use fewer than those."""
+
+    mandate: Mandate
+    vehicles: Select | None = None
+
+
+def asked_of(row: AssignmentRow) -> Asked | None:
+    """What its analyst signed of an assignment; None where there are no certificates."""
+    return None if row.asked is None else Asked.model_validate(load(row.asked))
+
+
 def mandate_of(row: AssignmentRow) -> Mandate | None:
     """Its analyst's word for an assignment; None where there are no certificates."""
-    return None if row.asked is None else asked_of(row.asked).mandate
-
-
-def asked_of(asked: bytes) -> Submit:
-    """An assignment as its analyst asked for it, from its row."""
-    return Submit.model_validate(load(asked))
+    asked = asked_of(row)
+    return None if asked is None else asked.mandate
 
 
 def new_task(row: AssignmentRow, side: Side, edge: str) -> dict[str, object]:

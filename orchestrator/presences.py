@@ -23,8 +23,9 @@ MAX_PRESENCE: Final = 256 * 1024
 ROLL_CALL_S: Final = 20.0
 #: It does not end while presences still come in, and not until so many seconds after the last one.
 QUIET_S: Final = 2.0
-#: For how long a broker that stops may go on speaking before its connections end, in seconds: it is
-#: looked once a second whether they have.
+LONGEST_S: Final = 120.0
+#: How close to the end of our connection a loss was told that may be the broker's own, in seconds:
+#: it is looked once a second whether there is one. Later ones are what another orchestrator heard.
 FAREWELL_S: Final = 3.0
 
 
@@ -39,6 +40,7 @@ class RollCall:
     lost_at: float | None = None
     begun: bool = False
     ends_at: float = field(default_factory=lambda: time.monotonic() + ROLL_CALL_S)
+    latest: float = field(default_factory=lambda: time.monotonic() + LONGEST_S)
     present: set[tuple[str, str]] = field(default_factory=set)
 
     def begin(self, turn: Turn) -> None:
@@ -49,16 +51,18 @@ class RollCall:
         if self.lost_at is None:
             return
         for role in ("vehicles", "workers"):
-            for name in sorted(queries.gone_since(turn.session, role, self.lost_at - FAREWELL_S)):
+            when = (self.lost_at - FAREWELL_S, self.lost_at + FAREWELL_S)
+            for name in sorted(queries.gone_within(turn.session, role, *when)):
                 row = queries.edge(turn.session, role, name, lock=True)
                 if row is not None and not row.online:
                     row.online, row.gone_at = True, None
         turn.session.flush()
 
     def saw(self, role: str, name: str) -> None:
-        """One has shown a presence."""
-        self.present.add((role, name))
-        self.ends_at = max(self.ends_at, time.monotonic() + QUIET_S)
+        """One has shown a presence. While others come it goes on, for a while."""
+        if (role, name) not in self.present:
+            self.present.add((role, name))
+            self.ends_at = max(self.ends_at, min(time.monotonic() + QUIET_S, self.latest))
 
     @property
     def left_s(self) -> float:
@@ -83,6 +87,8 @@ def seen(turn: Turn, role: str, name: str, message: Incoming) -> None:
     if len(message.payload) > MAX_PRESENCE:
         raise BadRequest(f"a presence has at most {MAX_PRESENCE} bytes")
     presence = messages.decode(PRESENCE, message.payload, message.content_type)
+    if presence.online and turn.vouching is not None:
+        turn.vouching.check_birth(message, turn.now)
     row = queries.edge_to_change(turn.session, role, name)
     if presence.session < row.session:
         return  # the death of an old session, told late

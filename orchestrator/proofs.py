@@ -88,15 +88,15 @@ def _head(
     before = queries.iteration(turn.session, row.id, iteration.number - 1)
     ran = [(Side.ONBOARD, spec.onboard.module, entry.receipt) for entry in entries]
     ran.append((Side.OFFBOARD, spec.offboard.module, receipt))
-    if row.asked is None:
+    asked = asked_of(row)
+    if asked is None:
         raise NoProof("its analyst has not signed this assignment: it is from before they did")
-    asked = asked_of(row.asked)
     words: dict[str, Any] = {
         "id": row.id,
         "user_id": row.user_id,
         "assignment": spec,
         "mandate": asked.mandate,
-        "vehicles": asked.assignment.vehicles,
+        "vehicles": asked.vehicles or spec.vehicles,
         "iteration": iteration.number,
         "participation": load(iteration.participation),
         "modules": _modules(turn, row.user_id, ran),

@@ -144,6 +144,8 @@ class Service:
             metrics.TURN_MESSAGES.observe(len(batch))
             left = POLL_S if next_deadline is None else next_deadline - time.time()
             patience = min(POLL_S, max(0.0, left))
+            if not self._link.connected:  # what is due may be for others, and is due still
+                patience = POLL_S
             if not batch:
                 await self._aside.run(self._forget)
             if self._roll is not None:

@@ -28,13 +28,12 @@ def submit(turn: Turn, request: Submit, came: Request) -> None:
 
     ``came`` is the request as it came: its analyst may use fewer vehicles than it says.
     """
-    if turn.vouching is not None and isinstance(came, Submit):
-        came.check_signature(turn.vouching.trust)
     row = queries.assignment(turn.session, request.id)
     if row is not None:
         if row.user_id != request.user_id or orders.spec_of(row) != request.assignment:
             raise NameTaken
         return  # asked twice, started once
+    asked = _signed(turn, request, came)
     spec, user = request.assignment, request.user_id
     onboard = _module(turn, user, Side.ONBOARD, spec.onboard.module)
     offboard = _module(turn, user, Side.OFFBOARD, spec.offboard.module)
@@ -61,12 +60,22 @@ def submit(turn: Turn, request: Submit, came: Request) -> None:
         quorum_at=None,
         ended_at=None,
         error=None,
-        asked=dump(came) if turn.vouching is not None else None,
+        asked=asked,
     )
     turn.session.add(row)
     turn.session.flush()
     changes.first(turn.session, row, now=turn.now, cause="it was submitted")
     assignments.begin(turn, row)
+
+
+def _signed(turn: Turn, request: Submit, came: Request) -> bytes | None:
+    """What is kept of an analyst's signature. Raises BadSignature if it does not fit."""
+    if turn.vouching is None or not isinstance(came, Submit):
+        return None
+    mandate = came.check_signature(turn.vouching.trust)
+    more = came.assignment.vehicles
+    fewer = more != request.assignment.vehicles
+    return dump(orders.Asked(mandate=mandate, vehicles=more if fewer else None))
 
 
 def _module(turn: Turn, user: str, side: Side, name: str | None) -> ModuleRow | None:

@@ -74,6 +74,10 @@ class Vouching:
         """Raises BadSignature unless whoever may send to a message's topic has sent it."""
         authentic.check(self.trust, message, self.signer.who, now)
 
+    def check_birth(self, message: Incoming, now: float) -> None:
+        """Raises BadSignature if who says that he is there has no certificate that is good now."""
+        authentic.check_still(self.trust, message, now)
+
     def check_result(
         self,
         role: topics.Role,
@@ -93,6 +97,7 @@ class Vouching:
             raise NotSigned(f"the result of {edge} has no receipt")
         who = identity.of(role.removesuffix("s"), edge)
         receipt.check(self.trust, who)
+        self.trust.check_not_revoked(receipt.signature)  # it may be dated back
         said = (
             receipt.assignment, receipt.iteration, receipt.task, receipt.attempt,
             receipt.code.digest, receipt.code.generation, receipt.outcome, receipt.value,

@@ -129,6 +129,11 @@ def check(trust: Trust, module: Module, to: str, now: float | None = None) -> No
     if both.cloud.at < both.analyst.at - CLOCKS_DIFFER_S:
         raise BadSignature(f"the cloud has signed {module.name} before its analyst did")
     if now is not None:
+        if both.cloud.at > now + CLOCKS_DIFFER_S:
+            raise BadSignature(
+                f"the cloud has signed {module.name} {both.cloud.at - now:.0f} s in the future; is "
+                "a clock wrong?"
+            )
         trust.check_valid(both.cloud, now)
         check_cloud_not_revoked(trust, module)
 

@@ -59,14 +59,18 @@ def sign(signer: Signer, id_: str, asked: Assignment, at: float) -> Mandate:
     return Mandate(parts=parts, signature=signer.sign(_PURPOSE, statement, at))
 
 
-def check(trust: Trust, mandate: Mandate | None, id_: str, user_id: str, asked: Assignment) -> None:
-    """Raises BadSignature unless this analyst vouches for this assignment, NotSigned if none does.
+def check(
+    trust: Trust, mandate: Mandate | None, id_: str, user_id: str, asked: Assignment
+) -> Mandate:
+    """The mandate, if this analyst vouches for this assignment.
 
-    It is as good as its signature was when it was made: see `Trust.verify`.
+    It is as good as its signature was when it was made: see `Trust.verify`. Raises BadSignature if
+    it does not fit, NotSigned if there is none.
     """
     found = _vouched(trust, mandate, id_, user_id)
     if found.parts != _parts(asked):
         raise BadSignature(f"the assignment {id_} is not what {user_id} has signed")
+    return found
 
 
 def check_order(trust: Trust, order: OnboardOrder | OffboardOrder) -> None:
@@ -78,9 +82,12 @@ def check_order(trust: Trust, order: OnboardOrder | OffboardOrder) -> None:
     found = _vouched(trust, order.mandate, order.assignment, order.user_id)
     trust.check_not_revoked(found.signature)
     onboard = order.kind == "onboard"
-    part = _hash(order.model_dump(), _ONBOARD if onboard else _OFFBOARD)
+    names = _ONBOARD if onboard else _OFFBOARD
+    part = _hash(order.model_dump(include=names), names)
     signed = found.parts.onboard if onboard else found.parts.offboard
-    if part != signed or order.iteration > found.parts.iterations:
+    # An iteration has its own window of a recording, the next one after that of the one before.
+    window = order.kind == "offboard" or order.first == (order.iteration - 1) * order.samples
+    if part != signed or not window or order.iteration > found.parts.iterations:
         raise BadSignature(
             f"the order of iteration {order.iteration} of {order.assignment} is not what "
             f"{order.user_id} has signed"

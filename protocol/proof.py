@@ -107,6 +107,7 @@ class _Check:
         self._order()
         for entry in self.entries:
             self._entry(entry)
+        self._rules()
         self._worker()
 
     def _mandate(self) -> None:
@@ -156,6 +157,17 @@ class _Check:
             raise BadProof(f"{entry.vehicle} has computed over another window")
         if receipt.value != fingerprint(entry.value):
             raise BadProof(f"the value of {entry.vehicle} is not the one that it has signed")
+
+    def _rules(self) -> None:
+        asked, digests = self.head.assignment, {e.receipt.code.digest for e in self.entries}
+        if len(digests) > 1 and asked.consistency != "any":
+            raise BadProof("the values were made by different code, which was not asked for")
+        if asked.digest is not None and digests != {asked.digest}:
+            raise BadProof(
+                f"the values were not made by the code {asked.digest} that was asked for"
+            )
+        if isinstance(asked.quorum, int) and len(self.entries) < asked.quorum:
+            raise BadProof(f"{asked.quorum} vehicles were asked for, not {len(self.entries)}")
 
     def _worker(self) -> None:
         receipt, spec = self.head.receipt, self.head.assignment.offboard

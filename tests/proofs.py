@@ -84,20 +84,29 @@ def receipt(world: World, who: str, value: Any, **changes: Any) -> ResultReceipt
     return signed(world.signers[who], at, **{**words, **changes})
 
 
-def module(world: World, source: str = SOURCE, to: str = READER) -> ModuleMessage:
+def older(world: World) -> ModuleMessage:
+    """The generation before, which is signed as well."""
+    source = SOURCE.replace("sum", "max")
+    return module(world, source, signed_source=source, generation=1)
+
+
+def module(
+    world: World,
+    source: str = SOURCE,
+    to: str = READER,
+    *,
+    signed_source: str = SOURCE,
+    generation: int = 2,
+) -> ModuleMessage:
     """The analyst's module; with another source it is not what she has signed."""
     deploy = Deploy(
-        user_id="ada",
-        mode="deploy_onboard",
-        id="d-1",
-        name="total",
-        custom_code=SOURCE,
+        user_id="ada", mode="deploy_onboard", id="d-1", name="total", custom_code=signed_source,
         limits=ASKED,
-    ).signed(world.signers["analyst:ada"], world.at)
+    ).signed(world.signers["analyst:ada"], world.at)  # fmt: skip
     assert deploy.signature is not None
     made = Module(
-        user_id="ada", name="total", side=Side.ONBOARD, generation=2, environment="minimal",
-        source=source, digest=digest_of(source, "minimal"), limits=ASKED,
+        user_id="ada", name="total", side=Side.ONBOARD, generation=generation,
+        environment="minimal", source=source, digest=digest_of(source, "minimal"), limits=ASKED,
     )  # fmt: skip
     both = world.vouching.endorsed(
         made, to, deployment="d-1", asked="minimal", analyst=deploy.signature, now=world.at

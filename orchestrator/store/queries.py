@@ -69,10 +69,10 @@ def online(session: Session, role: str) -> frozenset[str]:
     return frozenset(session.scalars(found))
 
 
-def gone_since(session: Session, role: str, at: float) -> frozenset[str]:
-    """The names of those that were lost at a time in seconds since 1970, or later."""
+def gone_within(session: Session, role: str, first: float, last: float) -> frozenset[str]:
+    """The names of those that were lost between two times, in seconds since 1970."""
     found = select(EdgeRow.name).where(
-        EdgeRow.role == role, EdgeRow.online.is_(False), EdgeRow.gone_at >= at
+        EdgeRow.role == role, EdgeRow.online.is_(False), EdgeRow.gone_at.between(first, last)
     )
     return frozenset(session.scalars(found))
 

@@ -150,8 +150,8 @@ class AssignmentRow(Base):
 
     ``deadline_at`` is when the running iteration's side ends; ``wake_at`` when to look at it next,
     which is no later. ``began_at`` is when the iteration began, ``quorum_at`` when its quorum was
-    reached. ``ended_at`` is when the assignment ended. ``asked`` is the request for it as its
-    analyst signed it, None where nobody signs.
+    reached. ``ended_at`` is when the assignment ended. ``asked`` is what its analyst
+    signed, `orchestrator.orders.Asked`; None where nobody signs.
     """
 
     __tablename__ = "assignments"

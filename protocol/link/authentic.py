@@ -37,7 +37,12 @@ _FROM_NOBODY_REVOKED: Final = frozenset({"requests", "orders", "receipts"})
 #: How old a message may be, in seconds. A broker keeps orders for a vehicle that is away, and the
 #: longest for as long as its session (`persistent_client_expiration` in images/broker/common.conf);
 #: requests wait for nobody. Of what is retained the newest is true, however old.
-OLDEST_S: Final = {"requests": CLOCKS_DIFFER_S, "orders": 7 * 86_400.0, "reports": 7 * 86_400.0}
+OLDEST_S: Final = {
+    "requests": CLOCKS_DIFFER_S,
+    "receipts": CLOCKS_DIFFER_S,
+    "orders": 7 * 86_400.0,
+    "reports": 7 * 86_400.0,
+}
 
 
 def _statement(message: Incoming | Outgoing) -> dict[str, Any]:
@@ -82,6 +87,16 @@ def check(trust: Trust, message: Incoming, receiver: Identity, now: float) -> Id
         trust.check_not_revoked(signature)
     _check_age(message.topic, channel, signature.at, now)
     return who
+
+
+def check_still(trust: Trust, message: Incoming, now: float) -> None:
+    """Raises BadSignature unless the certificate of who signed a message is good at this moment.
+
+    For a message that was checked before, and that is true now only if its sender still counts.
+    """
+    signature = Signature.model_validate_json(message.signature or "")
+    trust.check_not_revoked(signature)
+    trust.check_valid(signature, now)
 
 
 @lru_cache(maxsize=20_000)

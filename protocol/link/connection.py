@@ -264,9 +264,14 @@ class Connection:
         if on_their_way:
             await asyncio.wait(on_their_way, timeout=patience_s)
 
-    async def close(self) -> None:
+    async def close(self, *, with_will: bool = False) -> None:
+        """Say goodbye; ``with_will`` has the broker tell the last will all the same.
+
+        Which is what DISCONNECT with reason 0x04 says (MQTT 5, section 3.14.2.1).
+        """
         if not self.lost.done():
-            self._client.disconnect()
+            how = ReasonCode(PacketTypes.DISCONNECT, identifier=0x04) if with_will else None
+            self._client.disconnect(reasoncode=how)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(2):
                     await asyncio.shield(self.lost)

@@ -234,8 +234,9 @@ class Link:
         """Wait for a connection's end. True if we ended it, as there is a newer certificate.
 
         A broker ends a connection when its certificate does, and tells the last will. So it is
-        changed for one with the new certificate before: what is on its way arrives first, and with
-        our goodbye no will is told. What comes to us meanwhile waits in the session.
+        changed for one with the new certificate before: what is on its way arrives first. What
+        comes to us meanwhile waits in the session, and so does the will: it is told only if we do
+        not come back at once.
         """
         used = connection.credentials
         while used is not None and self._identity is not None:
@@ -248,7 +249,7 @@ class Link:
                 log.info("%s has a new certificate, and connects with it", self.client_id)
                 self._up.clear()
                 await connection.quiet(QUIET_S)
-                await connection.close()
+                await connection.close(with_will=self._session_expiry_s > 0)
                 return True
         await asyncio.wait({connection.lost})
         return False

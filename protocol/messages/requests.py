@@ -93,9 +93,9 @@ class Submit(_Request):
         word = mandate.sign(signer, self.id, self.assignment, at)
         return self.model_copy(update={"mandate": word})
 
-    def check_signature(self, trust: Trust) -> None:
-        """Raises BadSignature if its analyst does not vouch for it, NotSigned if nobody does."""
-        mandate.check(trust, self.mandate, self.id, self.user_id, self.assignment)
+    def check_signature(self, trust: Trust) -> Mandate:
+        """Its analyst's word. Raises BadSignature if it is not that, NotSigned if there is none."""
+        return mandate.check(trust, self.mandate, self.id, self.user_id, self.assignment)
 
 
 class Cancel(_Request):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from oodida.pki import Pki
-from orchestrator.store import Database
+from orchestrator.store import Database, queries
 from orchestrator.vouching import Vouching
 from protocol import identity, mandate, messages, result_receipt, topics
 from protocol.assignment import Assignment, Offboard, Onboard, Select
@@ -22,6 +22,7 @@ from protocol.messages import (
     ListReviews,
     OffboardOrder,
     OnboardOrder,
+    Presence,
     Reject,
     Submit,
     TaskReport,
@@ -32,7 +33,7 @@ from protocol.messages import (
 from protocol.outcome import Kind, Outcome
 from protocol.result_receipt import CodeRun, of_inputs
 from protocol.signing import Signer, Trust, fingerprint
-from tests.contract.authority_world import SOURCE, World
+from tests.contract.authority_world import CARS, SOURCE, World
 
 REVIEWED = """
 [users]
@@ -101,13 +102,20 @@ class Trusted(World):
         assert isinstance(order, OnboardOrder | OffboardOrder)
         return order
 
-    def answered(self, order: OnboardOrder | OffboardOrder, value: float) -> None:
-        """The vehicle or worker has done what it was asked to."""
+    def online(self) -> frozenset[str]:
+        with self.database.transaction() as session:
+            return queries.online(session, "vehicles")
+
+    def answered(
+        self, order: OnboardOrder | OffboardOrder, value: float, at: float | None = None
+    ) -> None:
+        """The vehicle or worker has done what it was asked to, and dates it."""
+        at = self.now if at is None else at
         onboard = isinstance(order, OnboardOrder)
         edge = "car-1" if onboard else "w"
         code = CodeRun(method="mean", user_id=order.user_id, digest="b" * 64)
         receipt = result_receipt.signed(
-            self.signers[edge], self.now, assignment=order.assignment, iteration=order.iteration,
+            self.signers[edge], at, assignment=order.assignment, iteration=order.iteration,
             task=order.id, attempt=order.attempt, code=code, params=fingerprint({}),
             previous=fingerprint(order.previous),
             inputs=of_inputs(order.results) if isinstance(order, OffboardOrder) else None,
@@ -120,6 +128,7 @@ class Trusted(World):
                 id=new_id(), task=order.id, attempt=order.attempt, state=TaskState.SUCCEEDED,
                 outcome=outcome, digest="b" * 64, receipt=receipt,
             ),
+            at=at,
         )  # fmt: skip
 
     def state(self, deployment: str) -> DeploymentState:
@@ -197,6 +206,24 @@ def test_an_assignment_is_taken_that_its_analyst_has_signed(world: Trusted) -> N
     mandate.check_order(world.trust, order)
     world.answered(order, 1.5)
     mandate.check_order(world.trust, world.ordered())  # and a worker's
+
+
+def test_a_revoked_vehicle_takes_no_part_whenever_it_dates_what_it_signs(world: Trusted) -> None:
+    world.ask(submission(world, "ada"))
+    order, before = world.ordered(), world.now
+    birth = Presence(online=True, session=2, signals={"S": ""})
+    topic = topics.presence("vehicles", "car-1")
+    assert world.online() == CARS.keys()
+    world.now += 60
+    world.taken_back("vehicle:car-1")
+    death = Presence(online=False, session=1)
+    world.say(topic, death, at=before)  # as the broker tells it, for the connection that it ended
+    assert "car-1" not in world.online()
+    for at in (before, world.now):
+        world.say(topic, birth, at=at)
+        assert "car-1" not in world.online()
+    world.answered(order, 1.5, at=before)
+    assert [m.topic for m in world.stored if "/offboard" in m.topic] == []
 
 
 def test_what_runs_of_a_revoked_analyst_ends_before_its_next_iteration(world: Trusted) -> None:

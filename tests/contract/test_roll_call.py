@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -83,6 +84,28 @@ def test_who_does_not_come_back_is_lost_when_the_roll_call_is_over(cloud: Cloud)
     assert cloud.online("vehicles") == {"car-1", "car-2"}
     assert cloud.online("workers") == frozenset()
     assert cloud.state == "collecting"  # the two that are back work on it
+
+
+def test_what_another_orchestrator_heard_meanwhile_stays_so(cloud: Cloud) -> None:
+    """It is our connection that was away, and the broker's word to others was its own."""
+    cloud.passed(1.0)
+    lost_at = cloud.now
+    cloud.passed(60.0, shown(EDGES[0], online=False, session=1))
+    cloud.passed(1.0, roll=RollCall(lost_at))
+    assert cloud.online("vehicles") == {"car-2", "car-3"}
+
+
+def test_a_roll_call_has_an_end_whoever_goes_on_showing_himself() -> None:
+    roll = RollCall()
+    ends_at = roll.ends_at = time.monotonic()
+    roll.saw("vehicles", "car-1")
+    assert roll.ends_at > ends_at
+    ends_at = roll.ends_at
+    roll.saw("vehicles", "car-1")
+    assert roll.ends_at == ends_at
+    roll.latest = ends_at
+    roll.saw("vehicles", "car-2")
+    assert roll.ends_at == ends_at
 
 
 def test_without_an_outage_of_ours_a_loss_is_a_loss(cloud: Cloud) -> None:

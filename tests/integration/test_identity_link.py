@@ -13,6 +13,7 @@ import oodida
 from oodida.pki import Pki
 from protocol import errors, identity, topics
 from protocol.link import Link, Outgoing, Will
+from protocol.link.connection import Connection
 from protocol.link.option import identified
 from protocol.messages import new_id
 from tests.secure import Secure, now, secure_broker
@@ -221,7 +222,7 @@ def test_a_link_changes_to_a_renewed_certificate_before_the_old_one_ends(secure:
             Link(secure.url, "orchestrator:o-1/3", identity=cloud, subscriptions=heard) as o,
             Link(
                 secure.url, "vehicle:renewed", identity=folder, subscriptions=[orders],
-                session_expiry_s=60, will=lambda: Will(presence, b"died", delay_s=0), on_up=up,
+                session_expiry_s=60, will=lambda: Will(presence, b"died"), on_up=up,
             ) as car,
         ):  # fmt: skip
             readers = [asyncio.create_task(read(link)) for link in (o, car)]
@@ -241,6 +242,35 @@ def test_a_link_changes_to_a_renewed_certificate_before_the_old_one_ends(secure:
             assert not came[presence], "nobody took it for dead"
             for task in readers:
                 task.cancel()
+
+    run(scenario)
+
+
+def test_who_goes_away_for_a_renewed_certificate_and_does_not_come_back_is_gone(
+    secure: Secure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot say goodbye between its two connections: the will is told for it."""
+    presence = topics.presence("vehicles", "unlucky")
+    cloud = secure.enroll("orchestrator:o-1")
+    folder = secure.enroll("vehicle:unlucky", days=8 / 86400)
+
+    async def scenario() -> None:
+        async with (
+            Link(secure.url, "orchestrator:o-1/6", identity=cloud, subscriptions=[presence]) as o,
+            Link(
+                secure.url, "vehicle:unlucky", identity=folder, session_expiry_s=60,
+                will=lambda: Will(presence, b"died", delay_s=1),
+            ) as car,
+        ):  # fmt: skip
+            await car.publish(Outgoing(presence, b"born", retain=True))
+            assert (await o.receive()).payload == b"born"
+
+            async def nothing(*_: object) -> None:
+                await asyncio.Event().wait()
+
+            monkeypatch.setattr(Connection, "open", nothing)  # the network is gone meanwhile
+            secure.enroll("vehicle:unlucky")
+            assert (await o.receive()).payload == b"died"
 
     run(scenario)
 

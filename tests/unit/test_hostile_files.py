@@ -139,7 +139,7 @@ def test_nobody_falls_over_a_version_that_there_is_not(tmp_path: Path) -> None:
 def test_a_list_of_what_was_taken_back_that_is_none_is_told_to_be_the_one(tmp_path: Path) -> None:
     pki = Pki.init(tmp_path / "pki", ["localhost"], dt.datetime.now(dt.UTC))
     ca = pki.folder / "ca.pem"
-    with pytest.raises(BadIdentity, match=r"ca\.pem is no list of what was taken back"):
+    with pytest.raises(BadIdentity, match=r"ca\.pem: it is no list of what was taken back"):
         Trust.load(ca, ca)
 
 

@@ -11,8 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.vouched import Vouched
-from orchestrator.orders import asked_of
-from orchestrator.turn import dump
 from protocol import identity, mandate, messages
 from protocol.account import Budget
 from protocol.assignment import Assignment, Offboard, Onboard, Select
@@ -115,7 +113,6 @@ def test_whatever_is_asked_for_is_vouched_for_by_whom_and_so_are_its_orders(
 ) -> None:
     asked = sent(world, spec)
     asked.check_signature(world.trust)
-    asked_of(dump(asked)).check_signature(world.trust)  # and from the store
     for order in orders(asked):
         mandate.check_order(world.trust, order)
 
@@ -139,7 +136,8 @@ CHANGES: dict[str, Any] = {
     "isolation": "assignment", "params": {"a": 1}, "method": "max",
 }  # fmt: skip
 ONBOARD: dict[str, Any] = {
-    "signals": ("A", "LATITUDE"), "samples": 6, "rate_hz": 3.0, "gaps": "forbid", "budget": None,
+    "first": 5, "signals": ("A", "LATITUDE"), "samples": 6, "rate_hz": 3.0, "gaps": "forbid",
+    "budget": None,
 }  # fmt: skip
 
 
@@ -151,14 +149,19 @@ def test_an_order_for_something_else_is_found(world: World, field: str) -> None:
             mandate.check_order(world.trust, order)
 
 
-def test_every_field_of_an_assignment_is_signed_and_looked_at_here() -> None:
-    assert set(Onboard.model_fields) <= {*CHANGES, *ONBOARD}
-    assert set(Offboard.model_fields) <= set(CHANGES)
+#: What an orchestrator says by itself: which code is the least, what was before, and when.
+ITS_OWN = {"kind", "id", "attempt", "generation", "last", "previous", "timeout_s", "mandate"}
+
+
+def test_every_field_of_an_order_is_signed_or_said_not_to_be() -> None:
+    assert set(OnboardOrder.model_fields) == {*CHANGES, *ONBOARD, *ITS_OWN}
+    assert set(OffboardOrder.model_fields) == {*CHANGES, *ITS_OWN, "results"}
 
 
 def test_an_order_may_be_of_any_iteration_that_was_asked_for(world: World) -> None:
     for iteration in (1, 3):
-        for order in orders(sent(world, SPEC), iteration=iteration):
+        first = (iteration - 1) * SPEC.onboard.samples
+        for order in orders(sent(world, SPEC), iteration=iteration, first=first):
             mandate.check_order(world.trust, order)
 
 

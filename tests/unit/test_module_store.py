@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.modules import ModuleStore
+from protocol.endorsement import Endorsement
 from protocol.errors import ModuleRefused
 from protocol.module import Environment, Module, Side, digest_of
 
@@ -31,6 +32,22 @@ def test_the_files_name_carries_the_users_id(tmp_path: Path) -> None:
     store.put(module(user="bob"))
     assert sorted(p.name for p in tmp_path.glob("*.py")) == ["ada@m.py", "bob@m.py"]
     assert (tmp_path / "ada@m.py").read_text() == module().source
+
+
+def test_what_is_here_is_written_again_only_if_nobody_vouches_for_it(tmp_path: Path) -> None:
+    store = ModuleStore(tmp_path, Side.ONBOARD)
+    words = {"certificate": "-", "at": 1.0, "signature": "-" * 88}
+    both = {"deployment": "d", "asked": "minimal", "analyst": words}
+    first, other = (
+        module().model_copy(update={"endorsement": Endorsement.model_validate(signed)})
+        for signed in ({**both, "cloud": {**words, "at": at}} for at in (1.0, 2.0))
+    )
+    store.put(first)
+    assert store.put(other)
+    assert store.get("ada", "m") == first
+    assert store.put(other, again=True)
+    assert store.get("ada", "m") == other
+    assert ModuleStore(tmp_path, Side.ONBOARD).get("ada", "m") == other
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)

@@ -138,12 +138,26 @@ def test_what_is_no_name_makes_no_path(pki: Pki, tmp_path: Path, name: str) -> N
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_what_was_never_enrolled_or_has_expired_cannot_be_revoked(pki: Pki) -> None:
-    with pytest.raises(NotEnrolled, match="vehicle:car-1 has no valid"):
+def test_what_was_never_enrolled_or_has_expired_long_ago_cannot_be_revoked(pki: Pki) -> None:
+    with pytest.raises(NotEnrolled, match="vehicle:car-1 has no certificate"):
         pki.revoke(CAR, NOW)
     pki.enroll(CAR, NOW, days=1)
     with pytest.raises(NotEnrolled):
-        pki.revoke(CAR, NOW + dt.timedelta(days=2))
+        pki.revoke(CAR, NOW + dt.timedelta(days=10))
+    assert len(pki.revoke(CAR, NOW + dt.timedelta(days=8))[0]) == 1  # a report may be on its way
+
+
+@pytest.mark.parametrize("who", ["analyst:ada", "orchestrator:o-1"])
+def test_with_a_name_all_its_certificates_are_taken_back_also_the_renewed(
+    pki: Pki, who: str
+) -> None:
+    """What analysts and the cloud have signed holds longer than their certificate does."""
+    name = identity.parse(who)
+    for days in (0, 20, 40):
+        pki.enroll(name, NOW + dt.timedelta(days=days))
+    assert len(pki.revoke(name, NOW + dt.timedelta(days=41))[0]) == 3
+    with pytest.raises(NotEnrolled):
+        pki.revoke(name, NOW + dt.timedelta(days=41))
 
 
 def test_no_certificate_outlives_its_authority_or_is_valid_for_long(pki: Pki) -> None:

@@ -18,6 +18,7 @@ from protocol import identity, proof, values
 from protocol.assignment import Offboard, Select
 from protocol.errors import BadProof
 from protocol.messages import Entry, Head
+from protocol.module import digest_of
 from protocol.outcome import Kind
 from protocol.participation import Participation
 from protocol.proof import Proof, sealed
@@ -33,6 +34,7 @@ from tests.proofs import (
     entries,
     made,
     module,
+    older,
     receipt,
 )
 
@@ -97,6 +99,7 @@ def _as(world: World, vehicle: str, value: Any, **changes: Any) -> list[Entry]:
 
 MAX = SPEC.model_copy(update={"offboard": Offboard("max")})
 OTHER = SOURCE.replace("sum", "max")
+OTHERS = digest_of(OTHER, "minimal")
 WINDOW = WindowRead(signals=("SPEED",), first=10, count=10, began=AT, ended=AT)
 #: What the cloud itself could try, who has the key that seals.
 LIES: dict[str, tuple[str, Callable[[World], Proof]]] = {
@@ -154,6 +157,20 @@ LIES: dict[str, tuple[str, Callable[[World], Proof]]] = {
     "another window": (
         "another window",
         lambda w: made(w, _as(w, "car-1", 1.5, window=WINDOW.model_copy(update={"count": 9}))),
+    ),
+    "a mix of code": (
+        "made by different code",
+        lambda w: made(w, _as(w, "car-1", 1.5, code=entries(w)[0].receipt.code.model_copy(
+            update={"digest": OTHERS, "generation": 1})), modules=(module(w), older(w))),
+    ),
+    "another code than the one asked for": (
+        "not made by the code",
+        lambda w: made(w, **asked(w, SPEC.model_copy(
+            update={"consistency": "pinned", "digest": OTHERS}))),
+    ),
+    "too few": (
+        "4 vehicles were asked for",
+        lambda w: made(w, **asked(w, SPEC.model_copy(update={"quorum": 4}))),
     ),
     "an earlier window": (
         "another window",

@@ -245,9 +245,20 @@ def test_what_is_here_stays_good_and_may_come_again(fleet: Fleet) -> None:
 def test_what_was_signed_after_that_is_not_run(fleet: Fleet) -> None:
     late = fleet.shipped(fleet.cloud, AT + 100)
     fleet.vouched.check_arrival(late, None, AT + 100)
+    assert fleet.vouched.holds(late)
     fleet.revoke(fleet.cloud)
+    assert not fleet.vouched.holds(late)  # so it is written down anew once it comes from another
     with pytest.raises(BadSignature, match="had been revoked"):
         fleet.vouched.check(late)
+    again = fleet.shipped(fleet.other, AT + 100)
+    fleet.vouched.check_arrival(again, late, AT + 100)
+    assert fleet.vouched.holds(again)
+
+
+def test_the_cloud_signs_nothing_in_the_future(fleet: Fleet) -> None:
+    ahead = fleet.shipped(fleet.cloud, AT + 700)
+    with pytest.raises(BadSignature, match="700 s in the future"):
+        fleet.vouched.check_arrival(ahead, None, AT)
 
 
 def test_a_worker_tries_nothing_of_who_was_revoked(fleet: Fleet) -> None:

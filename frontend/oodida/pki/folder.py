@@ -36,6 +36,8 @@ TOKENS: Final = "tokens.jsonl"
 DAYS: Final = 30.0
 BROKER_DAYS: Final = 397.0
 MOST_DAYS: Final = 825.0
+#: For how long after it was signed what a vehicle says may still be on its way, and more.
+KEPT: Final = dt.timedelta(days=8)
 #: The user of the broker's image, whom root hands the broker's files to.
 BROKER_USER: Final = 65534
 
@@ -166,11 +168,11 @@ class Pki:
         """
         with self._alone():
             known = self.issued()
-            taken = [one for one in known if one.who == who and one.valid(now)]
+            taken = [one for one in known if one.who == who and _signs(one, now)]
             good = [one for one in self._tokens().values() if one.who == who and one.good(now)]
             if not taken and not good:
                 raise NotEnrolled(
-                    f"{who} has no valid certificate; `oodida pki list` tells who has"
+                    f"{who} has no certificate to take back; `oodida pki list` tells who has"
                 )
             # Tokens first: with one left, what was taken back could be had anew.
             if good:
@@ -232,3 +234,15 @@ def _days(days: float) -> float:
     if not 0 < days <= MOST_DAYS:
         raise BadRequest(f"--days {days:g}: a certificate is valid above 0 to {MOST_DAYS:g} days")
     return days
+
+
+def _signs(one: Issued, now: dt.datetime) -> bool:
+    """True if what its key has signed, or signs and dates back, may still be taken somewhere.
+
+    What analysts and the cloud have signed holds when their certificate has expired: an assignment,
+    a module. Of a vehicle or worker only what was on its way is taken; theirs are many, and the
+    list has a size.
+    """
+    if one.revoked is not None:
+        return False
+    return one.who.role in ("analyst", "orchestrator") or now < one.until + KEPT
