@@ -23,7 +23,7 @@ PACKAGES := $(VENV)/.packages-$(call digest,$(LOCKS)/dev.txt images/venv.sh)
 FUZZING := $(VENV)/.fuzzing-$(call digest,$(LOCKS)/dev.txt $(LOCKS)/fuzz.txt images/venv.sh)
 PROJECT := $(VENV)/.project-$(call digest,pyproject.toml)
 
-.PHONY: help setup demo test chaos fuzz gvisor check bench locks clean up down vehicle-up vehicle-down
+.PHONY: help setup demo test test-alone chaos fuzz gvisor check bench locks clean up down vehicle-up vehicle-down
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -36,13 +36,17 @@ setup: $(PROJECT) ## virtual environment, container engine and images
 demo: setup ## a fleet on this machine: deploy, run, replace while it runs
 	@$(BIN)/oodida demo
 
-# Unit tests and short runs of the fuzzer need nothing but a processor. Those that wait for an engine and for each other's parts do
-# so two at a time. What looks at the whole machine, or breaks it, has it for itself.
+# Unit tests and short runs of the fuzzer need nothing but a processor. Those that wait for an engine
+# and for each other's parts do so two at a time. What looks at the whole machine, or breaks it, has it
+# for itself: that is the other half, of which this one has the isolation of a call.
 SHARED := tests/contract tests/integration tests/end_to_end
-test: setup check ## setup, check, and every test
+test: setup check ## setup, check, and the tests that can share a machine: 12 minutes
 	@$(BIN)/pytest tests/unit tests/fuzz -n 2
 	$(BIN)/pytest $(SHARED) -m "not alone" -n 2 --dist loadfile
-	$(BIN)/pytest tests/attack tests/chaos
+	$(BIN)/pytest tests/attack/test_isolation.py -k "call and not runsc"
+
+test-alone: setup ## the others: attacks, chaos, and engines, brokers and images that go: 12 minutes
+	@$(BIN)/pytest tests/attack tests/chaos
 	$(BIN)/pytest $(SHARED) -m alone
 
 chaos: setup ## break a system of 20 vehicles at random points, SEEDS=1 times, and see what was lost

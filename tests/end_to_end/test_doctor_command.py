@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.end_to_end.conftest import System
 from tests.end_to_end.test_commands import oodida_
+
+pytestmark = pytest.mark.alone
 
 
 def found(*words: str, **options: Any) -> dict[str, dict[str, str]]:

@@ -25,6 +25,7 @@ from protocol.errors import ModuleRefused, NameInUse
 from tests import command
 from tests.conftest import until
 
+pytestmark = pytest.mark.alone
 PROGRAM = "from oodida.cli import main; main()"
 
 

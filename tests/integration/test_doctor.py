@@ -18,6 +18,8 @@ from protocol.finding import Level
 from tests.attack import harness
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.alone
+
 
 def doctor(*words: str, status: int, **environ: str) -> str:
     done = subprocess.run(
