@@ -40,12 +40,12 @@ demo: setup ## a fleet on this machine: deploy, run, replace while it runs
 # and for each other's parts do so two at a time. What looks at the whole machine, or breaks it, has it
 # for itself: that is the other half, of which this one has the isolation of a call.
 SHARED := tests/contract tests/integration tests/end_to_end
-test: setup check ## setup, check, and the tests that can share a machine: 12 minutes
+test: setup check ## setup, check, and the tests that can share a machine: 13 minutes
 	@$(BIN)/pytest tests/unit tests/fuzz -n 2
 	$(BIN)/pytest $(SHARED) -m "not alone" -n 2 --dist loadfile
 	$(BIN)/pytest tests/attack/test_isolation.py -k "call and not runsc"
 
-test-alone: setup ## the others: attacks, chaos, and engines, brokers and images that go: 12 minutes
+test-alone: setup ## the others: attacks, chaos, and engines, brokers and images that go: 13 minutes
 	@$(BIN)/pytest tests/attack tests/chaos
 	$(BIN)/pytest $(SHARED) -m alone
 
