@@ -242,7 +242,8 @@ class Run:
         """
         number = len(self._iterations) if iteration is None else iteration
         if number < 1:
-            raise BadRequest("no iteration has come yet: give the number of one that is done")
+            none = "no iteration has come yet: give the number of one that is done"
+            raise BadRequest(none if iteration is None else "iterations are counted from 1")
         user, after, more = self._connection.user, "", True
         head: Head | None = None
         entries: list[Entry] = []

@@ -168,6 +168,18 @@ def test_no_certificate_outlives_its_authority_or_is_valid_for_long(pki: Pki) ->
             pki.enroll(CAR, NOW, days=days)
 
 
+def test_the_brokers_certificate_is_renewed_for_the_hosts_that_it_had(tmp_path: Path) -> None:
+    pki = tmp_path / "pki"
+    asked = ("--host", "broker.example", "--host", "10.0.0.5")
+    assert command("pki", "init", pki, *asked)[0] == 0
+    told = json.loads(command("pki", "renew", "--pki", pki, "--json")[1])
+    assert told["hosts"] == ["broker.example", "10.0.0.5"]
+    told = json.loads(command("pki", "renew", "--pki", pki, "--host", "other", "--json")[1])
+    assert told["hosts"] == ["other"] == Pki(pki).broker_hosts()
+    (pki / "broker" / "cert.pem").unlink()
+    assert Pki(pki).broker_hosts() == []
+
+
 def test_a_folder_of_somebody_else_is_left(pki: Pki, tmp_path: Path) -> None:
     ada, folder = identity.of("analyst", "ada"), tmp_path / "ada"
     pki.enroll(ada, NOW, to=folder)

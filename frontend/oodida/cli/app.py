@@ -16,6 +16,7 @@ from oodida.cli import (
     auditing,
     deploying,
     environments,
+    interrupts,
     pki,
     proving,
     reviewing,
@@ -67,6 +68,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Watch code travel to vehicles, and be replaced while it runs."""
+    interrupts.take_all()
     with show.errors(json_wanted=as_json):
         play(recordings, as_json=as_json)
 

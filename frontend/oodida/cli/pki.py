@@ -32,7 +32,7 @@ Hosts = Annotated[
     typer.Option(
         "--host",
         help="A name or address that the broker is reached by, as in mqtts://HOST:8883; several "
-        "times. Default: this machine's, and localhost.",
+        "times. Default: those of the certificate that it has, else this machine's, and localhost.",
     ),
 ]
 Days = Annotated[float, typer.Option(help="How long the certificate is valid.")]
@@ -73,11 +73,13 @@ def renew(
 ) -> None:
     """Give the broker a new certificate, before the old one expires or for another host.
 
+    Without --host it is for the hosts that the old one is for; with it, for those and no others.
     The broker reads it when it is started again, or gets a SIGHUP; nobody is disconnected by that.
     """
     with show.errors(json_wanted=as_json):
-        hosts = host or _this_machine()
-        made = opened(pki).renew_broker(hosts, moment(), days)
+        authority = opened(pki)
+        hosts = host or authority.broker_hosts() or _this_machine()
+        made = authority.renew_broker(hosts, moment(), days)
         if as_json:
             show.as_json({"until": made.until.isoformat(), "hosts": hosts})
         else:

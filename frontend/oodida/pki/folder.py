@@ -89,6 +89,16 @@ class Pki:
         self._hand_over(self.folder / "broker", made)
         return made
 
+    def broker_hosts(self) -> list[str]:
+        """For which hosts the broker has its certificate; none if it has none."""
+        try:
+            found = x509.load_pem_x509_certificate((self.folder / "broker/cert.pem").read_bytes())
+            names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except strange(OSError):
+            return []
+        hosts = [str(host) for host in names.get_values_for_type(x509.DNSName)]
+        return hosts + [str(address) for address in names.get_values_for_type(x509.IPAddress)]
+
     def enroll(
         self, who: Identity, now: dt.datetime, days: float = DAYS, to: Path | None = None
     ) -> tuple[Path, Issued]:
