@@ -6,8 +6,6 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Self
 
 from edge_runtime import metrics
 from protocol import endorsement, mandate
@@ -29,11 +27,6 @@ class Vouched:
 
     def __init__(self, trust: Trust | None = None, to: str = OFFBOARD) -> None:
         self._trust, self._to = trust, to
-
-    @classmethod
-    def load(cls, identity: Path | None, to: str) -> Self:
-        """With the authority of an identity's folder, None for none. Raises BadIdentity."""
-        return cls(None if identity is None else Trust.load(identity / "ca.pem"), to)
 
     def check(self, module: Module) -> None:
         """Raises BadSignature if a module may not be run."""

@@ -10,7 +10,7 @@ from orchestrator.store import changes, deployment_queries, lease_queries, queri
 from orchestrator.store.tables import AssignmentRow, ModuleRow, TaskRow
 from orchestrator.turn import Turn, dump, load
 from protocol import topics, values
-from protocol.assignment import CUSTOM, Assignment, Select
+from protocol.assignment import CUSTOM, Assignment, Select, first_sample
 from protocol.errors import ValueTooLarge
 from protocol.lifecycle import AssignmentState, TaskState
 from protocol.mandate import Mandate
@@ -129,8 +129,7 @@ def _onboard(
         mandate=mandate,
         signals=spec.onboard.signals,
         samples=spec.onboard.samples,
-        # Consecutive windows of a recording, the same whoever missed an iteration.
-        first=(row.iteration - 1) * spec.onboard.samples,
+        first=first_sample(row.iteration, spec.onboard.samples),
         rate_hz=spec.onboard.rate_hz,
         gaps=spec.onboard.gaps,
         budget=spec.budget,

@@ -37,6 +37,14 @@ Attribute = (
 SignalName = Annotated[str, Field(max_length=100, pattern=_LABEL)]
 
 
+def first_sample(iteration: int, samples: int) -> int:
+    """The number of the first sample of an iteration's window of so many.
+
+    Windows of a recording follow one another, the same whoever missed an iteration.
+    """
+    return (iteration - 1) * samples
+
+
 def explain(error: ValidationError) -> str:
     """The first thing wrong with a request, as one sentence for people."""
     first = error.errors(include_url=False, include_context=False, include_input=True)[0]

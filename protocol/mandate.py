@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import Field
 
-from protocol.assignment import MAX_ITERATIONS, Assignment, Offboard, Onboard
+from protocol.assignment import MAX_ITERATIONS, Assignment, Offboard, Onboard, first_sample
 from protocol.errors import BadSignature, NotSigned
 from protocol.identity import Identity
 from protocol.module import Digest
@@ -85,8 +85,7 @@ def check_order(trust: Trust, order: OnboardOrder | OffboardOrder) -> None:
     names = _ONBOARD if onboard else _OFFBOARD
     part = _hash(order.model_dump(include=names), names)
     signed = found.parts.onboard if onboard else found.parts.offboard
-    # An iteration has its own window of a recording, the next one after that of the one before.
-    window = order.kind == "offboard" or order.first == (order.iteration - 1) * order.samples
+    window = order.kind == "offboard" or order.first == first_sample(order.iteration, order.samples)
     if part != signed or not window or order.iteration > found.parts.iterations:
         raise BadSignature(
             f"the order of iteration {order.iteration} of {order.assignment} is not what "

@@ -18,7 +18,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from protocol import endorsement, mandate, values
-from protocol.assignment import explain
+from protocol.assignment import explain, first_sample
 from protocol.errors import BadProof, BadSignature, OodidaError
 from protocol.identity import Identity
 from protocol.messages import Entry, Head
@@ -150,8 +150,7 @@ class _Check:
         if receipt.params != fingerprint(spec.params):
             raise BadProof(f"{entry.vehicle} was given other parameters")
         window = receipt.window
-        # As orders are made: consecutive windows, whoever missed an iteration.
-        first = (receipt.iteration - 1) * spec.samples
+        first = first_sample(receipt.iteration, spec.samples)
         wanted = (spec.signal_names, first, spec.samples)
         if window is None or (window.signals, window.first, window.count) != wanted:
             raise BadProof(f"{entry.vehicle} has computed over another window")

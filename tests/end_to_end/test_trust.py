@@ -41,7 +41,7 @@ from protocol.messages import (
 )
 from protocol.module import Module, Side, digest_of
 from protocol.revocation import FILE
-from protocol.signing import Signer
+from protocol.signing import Signer, Trust
 from tests.conftest import until
 from tests.secure import Raw, Secure
 
@@ -382,7 +382,7 @@ def test_code_that_was_changed_on_the_disk_is_not_run(trusted: Trusted) -> None:
     """The file of a module is taken over at a start: whoever wrote it needs both signatures."""
     trusted.fleet.deploy(SOURCE, name="disk")
     assert until(lambda: trusted.stored("car-1", "disk") != "")
-    vouched = Vouched.load(trusted.enroll("vehicle:car-1"), "vehicle:car-1")
+    vouched = Vouched(Trust.load(trusted.enroll("vehicle:car-1") / "ca.pem"), "vehicle:car-1")
     good = kept(trusted.folder, "car-1", "disk").module()
     vouched.check(good)
     changed = good.model_copy(update={"source": EVIL, "digest": digest_of(EVIL, "minimal")})
@@ -462,7 +462,7 @@ def test_the_trial_of_another_module_is_no_word_for_this_one(trusted: Trusted) -
     assert until(lambda: trusted.stored("car-1", "tried") != "")
     sent = kept(trusted.folder, "car-1", "tried").module()
     with pytest.raises(BadSignature):
-        Vouched.load(trusted.enroll("worker:w-9"), TRIAL).check(sent)
+        Vouched(Trust.load(trusted.enroll("worker:w-9") / "ca.pem"), TRIAL).check(sent)
 
 
 def test_without_certificates_nothing_is_proved_and_it_says_so(ada: oodida.Fleet) -> None:
